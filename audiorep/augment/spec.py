@@ -1,0 +1,135 @@
+"""Augmentations of compressed, normalised spectrograms [b 1 f n]; 0 is the corpus mean."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiorep.augment.base import Augment, Params, band_mask, per_sample, uniform
+from audiorep.types import Spec
+
+
+class TimeMask(Augment):
+    """Replace `count` stretches of frames, each up to `fraction` of the length, by `value`.
+
+    Source: SpecAugment, Park et al. 2019, arXiv:1904.08779, section 2.
+    """
+
+    axis = 3
+
+    def __init__(self, fraction: float = 0.15, count: int = 1, value: float = 0.0, p: float = 1.0) -> None:
+        super().__init__(p)
+        self.fraction, self.count, self.value = fraction, count, value
+
+    def sample(self, x: Spec, rng: torch.Generator) -> Params:
+        length = x.shape[self.axis]
+        draws = torch.rand(2, len(x), self.count, generator=rng, device=x.device)
+        width = (draws[0] * (self.fraction * length + 1)).long().clamp_max(length)
+        return {"width": width, "start": (draws[1] * (length - width + 1)).long()}
+
+    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
+        length = x.shape[self.axis]
+        mask = torch.zeros(len(x), length, dtype=torch.bool, device=x.device)
+        for start, width in zip(params["start"].unbind(1), params["width"].unbind(1), strict=True):
+            mask |= band_mask(start, width, length)
+        shape = [len(x), 1, 1, 1]
+        shape[self.axis] = length
+        return x.masked_fill(mask.view(shape), self.value)
+
+
+class FrequencyMask(TimeMask):
+    """Replace `count` stretches of bands, each up to `fraction` of them, by `value`. Source: as `TimeMask`."""
+
+    axis = 2
+
+
+class RandomResizeCrop(Augment):
+    """Crop a random box and resize it to the original size, bilinear: shifts and stretches in time and in pitch.
+
+    The box is [h, w] = [f, n] times factors uniform in `frequency` and in `time`; factors above 1 reach into a margin
+    of zeros, so that shrinking is as frequent as magnifying. Draws: box centre and size, in units of the input.
+
+    Source: Niizumi et al. 2021 (BYOL-A), arXiv:2103.06695, section III-B2 (virtual crop boundary 1.5 times the length).
+    """
+
+    def __init__(
+        self,
+        frequency: tuple[float, float] = (0.6, 1.5),
+        time: tuple[float, float] = (0.6, 1.5),
+        virtual: tuple[float, float] = (1.0, 1.5),
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p)
+        self.frequency, self.time, self.virtual = tuple(frequency), tuple(time), tuple(virtual)
+
+    def sample(self, x: Spec, rng: torch.Generator) -> Params:
+        params = {}
+        for name, (low, high), room in (
+            ("f", self.frequency, self.virtual[0]),
+            ("t", self.time, self.virtual[1]),
+        ):
+            size = uniform(x, rng, low, high).clamp_max(room)
+            params[f"size_{name}"] = size
+            params[f"centre_{name}"] = (uniform(x, rng) - 0.5) * (room - size)
+        return params
+
+    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
+        zero = torch.zeros_like(params["size_t"])
+        theta = torch.stack(
+            [
+                torch.stack([params["size_t"], zero, 2.0 * params["centre_t"]], 1),
+                torch.stack([zero, params["size_f"], 2.0 * params["centre_f"]], 1),
+            ],
+            1,
+        )
+        grid = F.affine_grid(theta.to(x.dtype), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class Fader(Augment):
+    """Add a plane that rises or falls linearly over time (and over frequency): fading in or out, a tilted response.
+
+    The two ends of each axis are uniform in [-strength, strength], in standard deviations of the corpus.
+
+    Source: random linear fader, Niizumi et al. 2022 (BYOL-A v2), arXiv:2204.07402, section IV-B3; the tilt over
+    frequency is ours and off by default.
+    """
+
+    def __init__(self, strength: float = 0.5, frequency_strength: float = 0.0, p: float = 1.0) -> None:
+        super().__init__(p)
+        self.strength, self.frequency_strength = strength, frequency_strength
+
+    def sample(self, x: Spec, rng: torch.Generator) -> Params:
+        draws = torch.rand(4, len(x), generator=rng, device=x.device) * 2.0 - 1.0
+        return {
+            "time": draws[:2].T * self.strength,
+            "frequency": draws[2:].T * self.frequency_strength,
+        }
+
+    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
+        out = x
+        for ends, axis in ((params["time"], 3), (params["frequency"], 2)):
+            ramp = torch.linspace(0.0, 1.0, x.shape[axis], device=x.device, dtype=x.dtype)
+            shape = [1, 1, 1, 1]
+            shape[axis] = -1
+            out = out + torch.lerp(per_sample(ends[:, 0], x), per_sample(ends[:, 1], x), ramp.view(shape))
+        return out
+
+
+class FrequencyShift(Augment):
+    """Shift all bands up or down by up to `fraction` of them; bands shifted in are zero. On a mel axis: a pitch shift."""
+
+    def __init__(self, fraction: float = 0.1, p: float = 1.0) -> None:
+        super().__init__(p)
+        self.fraction = fraction
+
+    def sample(self, x: Spec, rng: torch.Generator) -> Params:
+        most = math.floor(self.fraction * x.shape[2])
+        return {"bands": uniform(x, rng, -most - 0.5, most + 0.5).round().long()}
+
+    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
+        source = torch.arange(x.shape[2], device=x.device) - params["bands"][:, None]
+        inside = (source >= 0) & (source < x.shape[2])
+        index = source.clamp(0, x.shape[2] - 1)[:, None, :, None].expand_as(x)
+        return x.gather(2, index) * inside[:, None, :, None]

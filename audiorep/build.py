@@ -1,0 +1,194 @@
+"""From a verb's config to parts: corpus, split, windows, front-end, model. The choices marked `auto` are made here."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from audiorep.console import progress_bar
+from audiorep.data.labels import classes_of, encode
+from audiorep.data.loader import fixed_batches, to_device
+from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
+from audiorep.data.splits import Split, make_split
+from audiorep.data.windows import Windows, WindowSpec, choose_length_s
+from audiorep.errors import AudiorepError
+from audiorep.evaluate.protocol import Sides, make_sides
+from audiorep.frontend import Compress, FrontEnd
+from audiorep.model import Model
+
+log = logging.getLogger(__name__)
+
+FRAMES_A_WINDOW = 96
+HOP_BOUNDS_S = (0.0005, 0.010)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus ready to be cut into windows."""
+
+    manifest: Manifest
+    split: Split
+    classes: list[str]
+    truth: np.ndarray
+    notes: list[str]
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """[rows] which rows have a label."""
+        return self.truth >= 0 if self.truth.ndim == 1 else ~np.isnan(self.truth).all(1)
+
+    def sides(self) -> tuple[Sides, list[str]]:
+        """Both sides' labelled rows, for evaluation."""
+        group = self.manifest.frame["group"].to_numpy(dtype=str)
+        return make_sides(self.split.train, self.split.test, self.truth, group, self.classes)
+
+
+def open_corpus(cfg: DictConfig, out: Path | None = None) -> Corpus:
+    """Read, scan, quarantine, split. What is left out goes into ``out/quarantine.csv`` and into the notes."""
+    with progress_bar("reading headers") as progress:
+        manifest = read_corpus(cfg.corpus, instantiate(cfg.format), cfg.annotations, progress)
+    notes = []
+    if manifest.quarantined:
+        first = manifest.quarantined[0]
+        notes.append(
+            f"{len(manifest.quarantined)} file(s) or row(s) left out, the first: {first.path}: {first.reason}"
+            + (f"; all in {out / 'quarantine.csv'}" if out else "")
+        )
+        if out:
+            write_quarantine(manifest.quarantined, out / "quarantine.csv")
+    labels = manifest.frame["label"].tolist()
+    classes = classes_of(labels, cfg.labels.multilabel)
+    truth = encode(labels, classes, cfg.labels.multilabel, cfg.labels.complete)
+    split = make_split(manifest.frame, **OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
+    if split.leak_report:
+        notes.append(split.leak_report)
+    for note in notes:
+        log.warning("%s", note)
+    return Corpus(manifest, split, classes, truth, notes)
+
+
+def fill_in_auto(cfg: DictConfig, manifest: Manifest) -> DictConfig:
+    """Replace every `auto` that depends on the corpus by a number, and say which."""
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
+    chosen = []
+    if cfg.window.length_s == "auto":
+        cfg.window.length_s = choose_length_s(manifest.durations_s)
+        chosen.append(f"windows of {cfg.window.length_s:g} s")
+    if cfg.frontend.sample_rate_hz == "auto":
+        cfg.frontend.sample_rate_hz = manifest.common_rate_hz
+        chosen.append(f"{cfg.frontend.sample_rate_hz} Hz")
+    if cfg.frontend.get("hop_s") == "auto":
+        hop_s = float(np.clip(cfg.window.length_s / FRAMES_A_WINDOW, *HOP_BOUNDS_S))
+        cfg.frontend.hop_s = round(hop_s * cfg.frontend.sample_rate_hz) / cfg.frontend.sample_rate_hz
+        chosen.append(f"a hop of {1000 * cfg.frontend.hop_s:.3g} ms")
+    if cfg.frontend.get("win_s") == "auto":
+        cfg.frontend.win_s = 4 * cfg.frontend.hop_s
+        chosen.append(f"an analysis window of {1000 * cfg.frontend.win_s:.3g} ms")
+    if chosen:
+        log.info("chosen for this corpus: %s", ", ".join(chosen))
+    return cfg
+
+
+def window_spec(cfg: DictConfig) -> WindowSpec:
+    """`WindowSpec` of the config."""
+    return WindowSpec(**OmegaConf.to_container(cfg.window))  # type: ignore[arg-type]
+
+
+def make_windows(cfg: DictConfig, corpus: Corpus, rows: np.ndarray | None = None) -> Windows:
+    """Windows of all rows, or of some."""
+    manifest = corpus.manifest if rows is None else corpus.manifest.take(rows)
+    truth = corpus.truth if rows is None else corpus.truth[rows]
+    rate, cache = int(cfg.frontend.sample_rate_hz), int(cfg.data.cache_mb) * 2**20
+    return Windows(manifest, window_spec(cfg), rate, truth, cache)
+
+
+def workers_for(cfg: DictConfig, windows: Windows) -> int:
+    """Loader processes: none where all windows are fixed and fit into memory, else one a core, the first left free."""
+    if cfg.data.workers != "auto":
+        return int(cfg.data.workers)
+    fits = len(windows) * windows.length * 2 <= windows.cache_bytes
+    if fits and bool((windows.windows_per_row() == 1).all()):
+        return 0
+    return max(1, min(8, (os.cpu_count() or 2) - 1))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initial weights from `seed`; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def make_model(cfg: DictConfig, seed: int) -> Model:
+    """Front-end, compression and encoder, with initial weights from `seed`."""
+    with seeded(seed), plain_errors():
+        parts: tuple[FrontEnd, Compress, Any] = tuple(
+            instantiate(cfg[name]) for name in ("frontend", "compress", "encoder")
+        )
+        return Model(*parts)
+
+
+def model_parts(cfg: DictConfig) -> dict[str, Any]:
+    """The configs that rebuild a model."""
+    return {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("frontend", "compress", "encoder")}
+
+
+def fit_compression(model: Model, windows: Windows, seed: int, count: int = 512) -> None:
+    """Fit offset and statistics to a sample of the training windows.
+
+    Raises:
+        AudiorepError: the windows are shorter than the front-end's transform.
+    """
+    model.frontend.check_length(windows.length)
+    items = windows.fixed_items()
+    chosen = np.sort(np.random.default_rng([seed, 2]).permutation(len(items))[:count])
+    with torch.inference_mode():
+        power = [
+            model.frontend(to_device(batch, torch.device("cpu"))["wave"])
+            for batch in fixed_batches(windows, 64, items=[items[i] for i in chosen])
+        ]
+    model.compress.fit(torch.cat(power).clone())
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Hydra wraps what a part raises; let our own errors through as they are."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, AudiorepError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise AudiorepError(str(error).splitlines()[0]) from error
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Where evaluation runs."""
+    wants: Callable[[str], bool] = lambda name: accelerator in ("auto", name)  # noqa: E731
+    if wants("gpu") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if wants("mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def choose_precision(precision: str) -> str:
+    """`auto`: bfloat16 where the hardware multiplies it natively, else float32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    native = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return "bf16-mixed" if any(getattr(torch.cpu, name, bool)() for name in native) else "32-true"

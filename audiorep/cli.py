@@ -1,0 +1,193 @@
+"""audiorep VERB key=value ...: every verb is configs/VERB.yaml and one function."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from audiorep import __version__
+from audiorep.errors import AudiorepError
+
+VERBS = {
+    "demo": "everything below on a built-in corpus, in a few minutes",
+    "index": "recordings and annotations -> one manifest",
+    "check": "find what is wrong with a corpus before it costs a night",
+    "pretrain": "learn an encoder without labels",
+    "evaluate": "score an encoder beside mel statistics and an untrained one",
+    "embed": "an embedding for every window of any recordings",
+    "export": "one folder to share: weights, ONNX, card, golden clip",
+}
+
+WORKFLOW = """\
+audiorep {version}: learn representations of sound, above all animal sound
+
+  audiorep VERB key=value ...
+
+{verbs}
+
+The way through, with your own recordings:
+
+  audiorep index    recordings=my_recordings out=corpus.csv
+  audiorep check    corpus=corpus.csv
+  audiorep pretrain corpus=corpus.csv out=runs/first
+  audiorep export   model=runs/first out=my_encoder
+  audiorep embed    model=my_encoder recordings=more_recordings out=embeddings
+
+audiorep VERB --help shows a verb's keys and what they may be. pretrain VERB -m key=a,b sweeps.
+"""
+
+
+def configs() -> Path:
+    """Where the configs are: in the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, with 2 on bad input, with 130 when interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        verbs = "\n".join(f"  {name:{width}}  {what}" for name, what in VERBS.items())
+        print(WORKFLOW.format(version=__version__, verbs=verbs), end="")
+        return
+    if arguments[0] == "--version":
+        print(__version__)
+        return
+    try:
+        status = run(arguments[0], arguments[1:])
+    except AudiorepError as error:
+        print(f"audiorep: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("audiorep: interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def run(verb: str, arguments: list[str]) -> int:
+    """Compose the verb's config and call its function; returns the exit status."""
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise AudiorepError(f"there is no verb '{verb}'{hint} `audiorep` alone lists them")
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text(verb))
+        return 0
+    sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    overrides = [argument for argument in arguments if argument not in sweep]
+    if wrong := next((argument for argument in overrides if "=" not in argument), None):
+        raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
+    from audiorep.console import set_up_logging
+
+    set_up_logging()
+    function = getattr(import_module(f"audiorep.verbs.{verb}"), verb)
+    status = 0
+    for job, out in jobs(verb, overrides, bool(sweep)):
+        cfg = compose(verb, job)
+        if out is not None:
+            cfg.out = str(Path(cfg.out) / out)
+        status = max(status, int(function(cfg) if verb == "check" else (function(cfg), 0)[1]))
+    return status
+
+
+def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[str], str | None]]:
+    """The override lists to run: one, or with -m the product of all `key=a,b`, each with a folder name of its own."""
+    if not sweep:
+        yield overrides, None
+        return
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = [override.input_line.split("=")[0] for override in parsed if override.is_sweep_override()]
+    if not swept:
+        raise AudiorepError("-m sweeps over keys with several values, such as objective=simclr,byol; there is none")
+    for batch in BasicSweeper.split_arguments(parsed, None):
+        for job in batch:
+            yield list(job), ",".join(item for item in job if item.split("=")[0] in swept).replace("/", "-")
+
+
+def compose(verb: str, overrides: list[str]) -> Any:
+    """The verb's config with overrides; errors of Hydra become one line with a suggestion."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs().resolve()), version_base="1.3"):
+        try:
+            cfg = hydra_compose(verb, overrides)
+            missing = sorted(OmegaConf.missing_keys(cfg))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise AudiorepError(explain(verb, error, hydra_compose)) from None
+    if missing:
+        raise AudiorepError(f"{verb} needs {missing[0]}=...; see audiorep {verb} --help")
+    return cfg
+
+
+def explain(verb: str, error: Exception, hydra_compose: Any) -> str:
+    """Hydra's complaint in one line, with the nearest right spelling."""
+    from omegaconf import OmegaConf
+
+    text = str(error)
+    known = flatten(OmegaConf.to_container(hydra_compose(verb), resolve=False)) + groups()
+    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, name = option.groups()
+        return f"{group}={name} does not exist{nearest(name, options(group))}; there are: {', '.join(options(group))}"
+    if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
+        name = next(part for part in key.groups() if part)
+        return f"there is no key '{name}'{nearest(name, known)}; audiorep {verb} --help lists them"
+    return text.splitlines()[0]
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ ", did you mean X?" where something is near."""
+    near = difflib.get_close_matches(name, known, 1, 0.5) or [
+        k for k in known if k.split(".")[-1] == name.split(".")[-1]
+    ]
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def flatten(config: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all keys."""
+    names = []
+    for key, value in config.items() if isinstance(config, dict) else ():
+        names += [f"{prefix}{key}", *flatten(value, f"{prefix}{key}.")]
+    return names
+
+
+def groups() -> list[str]:
+    """Names of the config groups."""
+    return sorted(path.name for path in configs().iterdir() if path.is_dir())
+
+
+def options(group: str) -> list[str]:
+    """What a group may be."""
+    return sorted(path.stem for path in (configs() / group).glob("*.yaml"))
+
+
+def help_text(verb: str) -> str:
+    """The verb's config with its comments, and the options of every group in it."""
+    text = (configs() / f"{verb}.yaml").read_text(encoding="utf-8")
+    lines = [f"audiorep {verb}: {VERBS[verb]}", "", text.rstrip(), ""]
+    used = re.findall(r"^  - (\w+): (\w+)", text, re.MULTILINE)
+    for group, default in used:
+        lines += [f"# {group}={' | '.join(options(group))}   (default: {default})"]
+        chosen = configs() / group / f"{default}.yaml"
+        if chosen.exists():
+            body = chosen.read_text(encoding="utf-8").rstrip()
+            indent = "" if body.startswith("# @package _global_") else "  "
+            shown = [line for line in body.splitlines() if not line.startswith("# @package")]
+            lines += [*([f"{group}:"] if indent else []), *(indent + line for line in shown), ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

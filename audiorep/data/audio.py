@@ -1,0 +1,148 @@
+"""Decode a stretch of one recording by seeking to it: int16 where the file has 16 bits or fewer, float32 otherwise."""
+
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from audiorep.errors import AudioError
+
+EXTENSIONS = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {
+    ".aif",
+    ".oga",
+    ".opus",
+    ".mp3",
+}
+NARROW = frozenset(
+    {
+        "PCM_16",
+        "PCM_S8",
+        "PCM_U8",
+        "ULAW",
+        "ALAW",
+        "VORBIS",
+        "OPUS",
+        "MPEG_LAYER_III",
+        "IMA_ADPCM",
+        "MS_ADPCM",
+    }
+)
+"""Encodings whose samples lose nothing that matters as int16."""
+
+RESAMPLER_MARGIN = 256
+"""Samples of context, at the slower of the two rates, read on both sides of a stretch that is resampled."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says."""
+
+    rate_hz: int
+    frames: int
+    channels: int
+    dtype: str  # "int16" or "float32"
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / self.rate_hz
+
+
+def is_audio(path: Path) -> bool:
+    """Whether the name ends like a sound file that we can decode."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """Read a file's header.
+
+    Raises:
+        AudioError: missing, empty, corrupt or zero-length.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
+    if info.frames <= 0:
+        raise AudioError(f"{path}: holds no samples (zero-length)")
+    return AudioInfo(info.samplerate, info.frames, info.channels, "int16" if info.subtype in NARROW else "float32")
+
+
+def read(path: str | Path, start: int, count: int, channel: int | None = None) -> np.ndarray:
+    """Samples [start, start + count) of a recording at its own rate, mono; zeros outside the file.
+
+    Args:
+        path: the recording.
+        start: first sample; may be negative.
+        count: number of samples; may reach past the end.
+        channel: counted from 1; None: the mean of all channels.
+
+    Raises:
+        AudioError: not decodable, truncated (fewer samples than its header promises), channel not there, NaN or inf.
+    """
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            dtype = "int16" if file.subtype in NARROW else "float32"
+            first, last = max(0, start), min(file.frames, start + count)
+            out = np.zeros(count, dtype)
+            if last <= first:
+                return out
+            file.seek(first)
+            samples = file.read(last - first, dtype=dtype, always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise AudioError(f"{path}: cannot decode samples {start} to {start + count} ({_reason(error)})") from error
+    if len(samples) < last - first:
+        raise AudioError(f"{path}: truncated: ends {last - first - len(samples)} samples before its header says")
+    if channel is not None and channel > samples.shape[1]:
+        raise AudioError(f"{path}: has {samples.shape[1]} channel(s), channel {channel} was asked for")
+    mono = samples[:, 0] if samples.shape[1] == 1 else _mono(samples, channel)
+    if dtype == "float32" and not np.isfinite(mono).all():
+        raise AudioError(f"{path}: NaN or infinite samples between {first} and {last}")
+    out[first - start : last - start] = mono
+    return out
+
+
+def read_resampled(
+    path: str | Path, rate_hz: int, start: int, count: int, target_hz: int, channel: int | None = None
+) -> np.ndarray:
+    """`count` samples at `target_hz`, the first of which coincides with sample `start` of the recording at `rate_hz`.
+
+    Resampled with soxr (HQ) from a stretch with context on both sides, so that a window equals the same stretch of the
+    whole file resampled. No dither.
+    """
+    if rate_hz == target_hz:
+        return read(path, start, count, channel)
+    divisor = gcd(rate_hz, target_hz)
+    source_unit, target_unit = rate_hz // divisor, target_hz // divisor
+    units = -(-RESAMPLER_MARGIN // min(source_unit, target_unit))
+    needed = -(-count * rate_hz // target_hz)
+    samples = read(path, start - units * source_unit, needed + 2 * units * source_unit, channel)
+    narrow = samples.dtype == np.int16
+    resampled = soxr.resample(samples.astype(np.float32), rate_hz, target_hz, quality="HQ")
+    out = resampled[units * target_unit : units * target_unit + count]
+    if len(out) < count:
+        out = np.pad(out, (0, count - len(out)))
+    return np.clip(np.rint(out), -32768, 32767).astype(np.int16) if narrow else out
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as float32."""
+    return samples.astype(np.float32) * np.float32(1 / 32768) if samples.dtype == np.int16 else samples
+
+
+def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
+    if channel is not None:
+        return samples[:, channel - 1]
+    mean = samples.mean(1, dtype=np.float32)
+    return np.rint(mean).astype(np.int16) if samples.dtype == np.int16 else mean
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

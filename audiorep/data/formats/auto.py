@@ -1,0 +1,34 @@
+"""Recognise the format: the first of a list that says "mine"."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from audiorep.data.manifest import Format
+from audiorep.errors import AudiorepError
+
+log = logging.getLogger(__name__)
+
+
+class Auto:
+    """Asks each format in turn, and says which one it was."""
+
+    def __init__(self, formats: Sequence[Format]) -> None:
+        self.formats = formats
+
+    def describe(self) -> str:
+        return "automatic"
+
+    def recognises(self, recordings: Path, annotations: Path | None) -> bool:
+        return any(format.recognises(recordings, annotations) for format in self.formats)
+
+    def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
+        for format in self.formats:
+            if format.recognises(recordings, annotations):
+                log.info("%s: read as %s", recordings, format.describe())
+                return format.read(recordings, annotations)
+        raise AudiorepError(
+            f"{recordings}: neither a manifest (.csv, .tsv, .parquet) nor a folder with recordings or Raven tables in it"
+        )

@@ -1,0 +1,54 @@
+"""Folders of recordings: one folder a class, or just recordings."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from audiorep.data.audio import is_audio
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """All recordings below a folder, sorted, hidden files and folders left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if is_audio(path)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+class ClassFolders:
+    """``corpus/CLASS/*.wav``: the folder's name is the label."""
+
+    def describe(self) -> str:
+        return "class folders (one folder a class; if their names are no labels, say format=recordings)"
+
+    def recognises(self, recordings: Path, annotations: Path | None) -> bool:
+        if annotations is not None or not recordings.is_dir():
+            return False
+        parents = {path.parent for path in find_audio(recordings)}
+        return len(parents) >= 2 and all(parent.parent == recordings for parent in parents)
+
+    def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
+        rows = [(str(path), path.relative_to(recordings).parts[0]) for path in find_audio(recordings)]
+        return pd.DataFrame(rows, columns=["path", "label"])
+
+
+class Recordings:
+    """Any folder (or single file) of recordings, all of them unlabelled; the folder a file lies in is its group."""
+
+    def describe(self) -> str:
+        return "unlabelled recordings"
+
+    def recognises(self, recordings: Path, annotations: Path | None) -> bool:
+        return annotations is None and (is_audio(recordings) or (recordings.is_dir() and bool(find_audio(recordings))))
+
+    def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
+        if recordings.is_file():
+            return pd.DataFrame({"path": [str(recordings)], "label": ""})
+        found = find_audio(recordings)
+        groups = [path.parent.relative_to(recordings).as_posix() for path in found]
+        if len(set(groups)) < 2:
+            groups = [str(path) for path in found]
+        return pd.DataFrame({"path": [str(path) for path in found], "label": "", "group": groups})

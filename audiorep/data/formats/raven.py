@@ -1,0 +1,144 @@
+"""Raven selection tables: tab-separated text, one selection a row."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from audiorep.data.formats.folders import find_audio
+from audiorep.errors import AudiorepError
+
+CORE = {
+    "selection": "selection",
+    "view": "view",
+    "channel": "channel",
+    "begin time (s)": "start_s",
+    "end time (s)": "end_s",
+    "low freq (hz)": "low_hz",
+    "high freq (hz)": "high_hz",
+}
+MULTI = ("begin file", "begin path", "file offset (s)")
+LABEL_NAMES = (
+    "annotation",
+    "label",
+    "species",
+    "type",
+    "call type",
+    "calltype",
+    "class",
+    "call",
+    "common name",
+)
+ENDING = ".txt"
+
+
+def is_table(path: Path) -> bool:
+    """Whether a text file starts like a selection table."""
+    if path.suffix.lower() != ENDING or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = {name.strip().lower() for name in file.readline().split("\t")}
+    return {"begin time (s)", "end time (s)"} <= header
+
+
+def find_tables(folder: Path) -> list[Path]:
+    """All selection tables below a folder (or the one table given), sorted."""
+    return [folder] if folder.is_file() else sorted(path for path in folder.rglob(f"*{ENDING}") if is_table(path))
+
+
+def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
+    """One selection table with canonical column names; free columns are kept under their own.
+
+    Waveform and spectrogram views of one selection are one row. Times are those of `Begin Time (s)`, or of
+    `File Offset (s)` where the table spans several files and names them.
+
+    Raises:
+        AudiorepError: no times, or no label column to be found; names the file and its columns.
+    """
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        raise AudiorepError(f"{path}: not readable as a Raven selection table: {error}".replace("\n", " ")) from error
+    lower = {str(name).strip().lower(): name for name in table.columns}
+    if missing := [name for name in ("begin time (s)", "end time (s)") if name not in lower]:
+        raise AudiorepError(f"{path}: column '{missing[0]}' is missing; is it a Raven selection table?")
+    wanted = (
+        label_column.strip().lower() if label_column else next((name for name in LABEL_NAMES if name in lower), None)
+    )
+    if wanted is None:
+        free = [name for name in lower if name not in CORE and name not in MULTI]
+        wanted = free[0] if len(free) == 1 else None
+    if (wanted is None and len(table)) or (wanted is not None and wanted not in lower):
+        raise AudiorepError(
+            f"{path}: cannot tell which column holds the label; say format.label_column=NAME, one of: {', '.join(lower)}"
+        )
+    table = table.rename(columns={original: CORE.get(name, name) for name, original in lower.items()})
+    table["label"] = table[wanted].str.strip() if wanted is not None else ""
+    if "selection" in table and "view" in table:
+        table = table.drop_duplicates(["selection", "start_s", "end_s", "label"])
+    if "file offset (s)" in table and len(table):
+        start, end, offset = (_numbers(table, name, path) for name in ("start_s", "end_s", "file offset (s)"))
+        table["start_s"], table["end_s"] = offset, offset + (end - start)
+    return table.reset_index(drop=True)
+
+
+class Raven:
+    """A folder of recordings with selection tables beside them or in `annotations`.
+
+    ``NAME.Table.1.selections.txt`` and ``NAME.selections.txt`` belong to ``NAME.wav``; a table with a column
+    ``Begin Path`` or ``Begin File`` names its recordings itself. Recordings without a table are unlabelled rows.
+
+    Args:
+        label_column: the column that holds the label; found by its usual names if None.
+        unannotated: keep recordings without a table, as unlabelled rows.
+    """
+
+    def __init__(self, label_column: str | None = None, unannotated: bool = True) -> None:
+        self.label_column = label_column
+        self.unannotated = unannotated
+
+    def describe(self) -> str:
+        return "Raven selection tables"
+
+    def recognises(self, recordings: Path, annotations: Path | None) -> bool:
+        return (
+            bool(find_tables(annotations or recordings))
+            if (annotations or recordings).is_dir()
+            else is_table(annotations or recordings)
+        )
+
+    def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
+        root = recordings if recordings.is_dir() else recordings.parent
+        found = find_audio(root)
+        by_name = {path.name.lower(): path for path in found}
+        by_stem = {path.stem.lower(): path for path in found}
+        parts = []
+        for source in find_tables(annotations or recordings):
+            table = read_table(source, self.label_column)
+            if "begin path" in table or "begin file" in table:
+                column = "begin file" if "begin file" in table else "begin path"
+                names = [name.replace("\\", "/").rsplit("/", 1)[-1].lower() for name in table[column]]
+                table["path"] = [str(by_name.get(name, root / name)) for name in names]
+            else:
+                table["path"] = str(self.recording_of(source, by_stem))
+            parts.append(table)
+        annotated = {path for part in parts for path in part["path"]}
+        if self.unannotated:
+            parts.append(pd.DataFrame({"path": [str(p) for p in found if str(p) not in annotated], "label": ""}))
+        return pd.concat(parts, ignore_index=True)
+
+    def recording_of(self, table: Path, by_stem: dict[str, Path]) -> Path:
+        """The recording that a table's name points to."""
+        stem = table.name.lower()
+        while stem:
+            stem = stem.rpartition(".")[0]
+            if stem in by_stem:
+                return by_stem[stem]
+        raise AudiorepError(f"{table}: no recording of that name; expected NAME.wav beside NAME.Table.1.selections.txt")
+
+
+def _numbers(table: pd.DataFrame, name: str, source: Path) -> pd.Series:
+    values = pd.to_numeric(table[name], errors="coerce")
+    if values.isna().any():
+        row = int(values.isna().to_numpy().argmax()) + 2
+        raise AudiorepError(f"{source}: row {row}: column '{name}' is no number: {table[name].iloc[row - 2]!r}")
+    return values

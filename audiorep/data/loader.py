@@ -1,0 +1,123 @@
+"""Batches: in training a stream that depends on (seed, step) alone, in evaluation every fixed window once, in order."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from audiorep.data.windows import Item, Windows
+from audiorep.errors import AudiorepError
+from audiorep.types import Batch
+
+
+class StepSampler(Sampler[list[Item]]):
+    """Batches of items for steps [first_step, max_steps). Step s is the same whenever training was interrupted before it.
+
+    Each epoch is a permutation of all windows, drawn from (seed, epoch); long rows come as often as windows fit in them.
+
+    Args:
+        windows_per_row: [rows] how often a row comes in one epoch.
+        batch_size: items a batch, of this process.
+        max_steps: where the stream ends.
+        seed: of order and crops.
+        rank, world: this process and the number of them; together they see the batch of one process.
+    """
+
+    def __init__(
+        self,
+        windows_per_row: np.ndarray,
+        batch_size: int,
+        max_steps: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.rows = np.repeat(np.arange(len(windows_per_row)), windows_per_row)
+        self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
+        self.rank, self.world, self.first_step = rank, world, 0
+        total = batch_size * world
+        if len(self.rows) < total:
+            raise AudiorepError(
+                f"the training side has {len(self.rows)} windows, fewer than a batch of {total}: "
+                f"lower data.batch_size to {len(self.rows)} or less, or add recordings"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.rows) // (self.batch_size * self.world)
+
+    def __len__(self) -> int:
+        return self.max_steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        total = self.batch_size * self.world
+        for step in range(self.first_step, self.max_steps):
+            if step // self.steps_per_epoch != epoch:
+                epoch = step // self.steps_per_epoch
+                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+            first = (step % self.steps_per_epoch) * total + self.rank * self.batch_size
+            draw = int(np.random.default_rng([self.seed, epoch, 1]).integers(0, 2**31))
+            yield [(int(self.rows[i]), int(i), 1, draw) for i in order[first : first + self.batch_size]]
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack items; those that failed are left out and reported in `failed`."""
+    good = [item for item in items if "failed" not in item]
+    failed = [item["failed"] for item in items if "failed" in item]
+    if not good:
+        reasons = "; ".join(reason for _, reason in failed[:3])
+        raise AudiorepError(f"not one of {len(failed)} windows of a batch could be decoded: {reasons}")
+    batch: dict[str, Any] = {
+        name: torch.as_tensor([item[name] for item in good]) for name in ("index", "group", "start")
+    }
+    batch["wave"] = torch.stack([item["wave"] for item in _one_dtype(good)])
+    batch["valid"] = torch.stack([item["valid"] for item in good])
+    batch["label"] = torch.stack([item["label"] for item in good])
+    if failed:
+        batch["failed"] = failed
+    return batch
+
+
+def _one_dtype(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len({item["wave"].dtype for item in items}) == 1:
+        return items
+    return [
+        {"wave": item["wave"].float() / 32768.0 if item["wave"].dtype == torch.int16 else item["wave"]}
+        for item in items
+    ]
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> Batch:
+    """Move a collated batch and turn its samples into floats in [-1, 1]."""
+    moved: Any = {
+        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.items()
+    }
+    if moved["wave"].dtype == torch.int16:
+        moved["wave"] = moved["wave"].float() / 32768.0
+    return moved
+
+
+def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLoader[Any]:
+    """The training stream."""
+    return DataLoader(
+        windows,
+        batch_sampler=sampler,  # type: ignore[arg-type]
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=False,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context=None if workers == 0 else "spawn" if torch.cuda.is_available() else None,
+    )
+
+
+def fixed_batches(
+    windows: Windows, batch_size: int, workers: int = 0, items: list[Item] | None = None
+) -> DataLoader[Any]:
+    """Every fixed window (or `items`) once, in order of rows."""
+    items = windows.fixed_items() if items is None else items
+    chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
+    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]

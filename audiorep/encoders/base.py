@@ -1,0 +1,28 @@
+"""What every encoder keeps to: spectrogram in, `Features` out, at any length."""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from audiorep.types import Features, Spec
+
+
+class Encoder(nn.Module):
+    """Spectrogram [b 1 f n] to `Features`.
+
+    dim: width d of the embedding.
+    patch: (bands, frames) of a token where the encoder cuts the input into patches, else None.
+    """
+
+    dim: int
+    patch: tuple[int, int] | None = None
+
+    def forward(
+        self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None
+    ) -> Features:
+        """Encode; `keep` drops all other tokens, `mask` replaces tokens. Encoders without patches refuse both."""
+        raise NotImplementedError
+
+
+def map_to_tokens(x: Float[Tensor, "b d f n"]) -> Float[Tensor, "b l d"]:
+    """A feature map as a sequence of tokens, band by band."""
+    return x.flatten(2).transpose(1, 2)

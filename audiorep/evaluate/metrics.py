@@ -1,0 +1,142 @@
+"""Scores of predictions, with bootstrap intervals by group. All work on counts, so that resampling is one product.
+
+Weights: every function takes `weight` [m n], one row per resample, how often each sample counts; the plain score is the
+one with all weights 1.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Weight = Float[np.ndarray, "m n"]
+Scores = Float[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier said about the test side.
+
+    truth: [n] class number, or [n, c] with 1 present, 0 absent, NaN unknown.
+    score: [n, c], high where the class is likely.
+    group: [n] recording, site or individual.
+    """
+
+    truth: np.ndarray
+    score: Float[np.ndarray, "n c"]
+    group: np.ndarray
+
+    @property
+    def multilabel(self) -> bool:
+        return self.truth.ndim == 2
+
+    @property
+    def predicted(self) -> Int[np.ndarray, " n"]:
+        """The likeliest class."""
+        return self.score.argmax(1)
+
+
+def accuracy(p: Predictions, weight: Weight) -> Scores:
+    """Part of samples whose likeliest class is right."""
+    return weight @ (p.predicted == p.truth) / weight.sum(1)
+
+
+def balanced_accuracy(p: Predictions, weight: Weight) -> Scores:
+    """Mean over classes of the part of their samples that is recognised; classes without samples do not count."""
+    member = one_hot(p.truth, p.score.shape[1])
+    hits = weight @ (member * (p.predicted == p.truth)[:, None])
+    return nan_mean(divide(hits, weight @ member))
+
+
+def macro_f1(p: Predictions, weight: Weight) -> Scores:
+    """Mean over classes of ``2 TP / (2 TP + FP + FN)``; classes neither present nor predicted do not count."""
+    classes = p.score.shape[1]
+    truth, predicted = one_hot(p.truth, classes), one_hot(p.predicted, classes)
+    return nan_mean(divide(2.0 * (weight @ (truth * predicted)), weight @ truth + weight @ predicted))
+
+
+def average_precision(
+    present: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"], weight: Weight
+) -> Float[np.ndarray, " m"]:
+    """``sum_k (R_k - R_{k-1}) P_k`` over the thresholds of the scores, ties taken together; NaN without a positive."""
+    order = np.argsort(-score, kind="stable")
+    last_of_tie = np.append(np.diff(score[order]) != 0, True)
+    ordered = weight[:, order]
+    hits = np.cumsum(ordered * present[order], 1)[:, last_of_tie]
+    calls = np.cumsum(ordered, 1)[:, last_of_tie]
+    gained = np.diff(hits, axis=1, prepend=0.0)
+    return divide((gained * divide(hits, calls, 0.0)).sum(1), hits[:, -1])
+
+
+def cmap(p: Predictions, weight: Weight) -> Scores:
+    """Class-wise mean average precision: the mean of `average_precision` over classes that occur."""
+    return nan_mean(per_class_average_precision(p, weight))
+
+
+def per_class_average_precision(p: Predictions, weight: Weight) -> Float[np.ndarray, "m c"]:
+    """`average_precision` of each class over the samples where it is known."""
+    truth = p.truth if p.multilabel else one_hot(p.truth, p.score.shape[1])
+    columns = []
+    for c in range(p.score.shape[1]):
+        known = ~np.isnan(truth[:, c])
+        columns.append(average_precision(truth[known, c] > 0.5, p.score[known, c], weight[:, known]))
+    return np.stack(columns, 1)
+
+
+Metric = Callable[[Predictions, Weight], Scores]
+SINGLE_LABEL: Mapping[str, Metric] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "cmap": cmap,
+}
+MULTI_LABEL: Mapping[str, Metric] = {"cmap": cmap}
+
+
+def group_weights(group: np.ndarray, resamples: int, seed: int) -> Weight:
+    """Bootstrap by group: draw as many groups as there are, with replacement; [resamples, n] counts.
+
+    Where there is only one group, its samples are drawn instead.
+    """
+    names, member = np.unique(group, return_inverse=True)
+    if len(names) == 1:
+        member, names = np.arange(len(group)), np.arange(len(group))
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=resamples)
+    return counts[:, member].astype(float)
+
+
+def score_with_interval(p: Predictions, resamples: int = 300, seed: int = 0) -> dict[str, float]:
+    """Every metric with its 95 % bootstrap interval: {"accuracy": ., "accuracy/low": ., "accuracy/high": ., ...}."""
+    out: dict[str, float] = {}
+    ones, weight = np.ones((1, len(p.truth))), group_weights(p.group, resamples, seed)
+    for name, metric in (MULTI_LABEL if p.multilabel else SINGLE_LABEL).items():
+        out[name] = float(metric(p, ones)[0])
+        out[f"{name}/low"], out[f"{name}/high"] = (float(q) for q in np.nanquantile(metric(p, weight), [0.025, 0.975]))
+    return out
+
+
+def paired_difference(
+    a: Predictions, b: Predictions, metric: Metric, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Difference a - b of a metric on the same test samples, with its 95 % interval by paired bootstrap over groups."""
+    ones, weight = np.ones((1, len(a.truth))), group_weights(a.group, resamples, seed)
+    low, high = np.nanquantile(metric(a, weight) - metric(b, weight), [0.025, 0.975])
+    return float((metric(a, ones) - metric(b, ones))[0]), float(low), float(high)
+
+
+def one_hot(index: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, "n c"]:
+    """[n] class numbers as [n, c] ones and zeros."""
+    return (np.asarray(index)[:, None] == np.arange(classes)).astype(float)
+
+
+def divide(a: np.ndarray, b: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    """a / b, and `empty` where b is 0."""
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, empty), where=b != 0)
+
+
+def nan_mean(x: Float[np.ndarray, "m c"]) -> Scores:
+    """Mean over the columns that are known; NaN where none is."""
+    known = ~np.isnan(x)
+    return divide(np.where(known, x, 0.0).sum(1), known.sum(1).astype(float))

@@ -1,0 +1,50 @@
+"""Linear probe: standardise, then logistic regression on frozen embeddings; with all labels or a few of each class."""
+
+import warnings
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+
+def linear_scores(
+    train: Float[np.ndarray, "n d"],
+    truth: np.ndarray,
+    test: Float[np.ndarray, "m d"],
+    classes: int,
+    strength: float = 0.1,
+) -> Float[np.ndarray, "m c"]:
+    """Class probabilities of the test embeddings; 0 for classes that the training side lacks.
+
+    Args:
+        train, test: embeddings, standardised by the training side.
+        truth: [n] class numbers, or [n, c] multi-hot with NaN: then one regression a class on the rows that know it.
+        strength: inverse regularisation C of scikit-learn's LogisticRegression (L2).
+    """
+    scaler = StandardScaler().fit(train)
+    x, y = scaler.transform(train), scaler.transform(test)
+    out = np.zeros((len(test), classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if truth.ndim == 1:
+            present = np.unique(truth)
+            if len(present) == 1:
+                out[:, present[0]] = 1.0
+            else:
+                out[:, present] = LogisticRegression(C=strength, max_iter=1000).fit(x, truth).predict_proba(y)
+            return out
+        for c in range(classes):
+            known = ~np.isnan(truth[:, c])
+            if len(np.unique(truth[known, c])) == 2:
+                model = LogisticRegression(C=strength, max_iter=1000).fit(x[known], truth[known, c])
+                out[:, c] = model.predict_proba(y)[:, 1]
+    return out
+
+
+def few_labels(truth: Int[np.ndarray, " n"], per_class: int, seed: int) -> Int[np.ndarray, " k"]:
+    """Rows of a draw of `per_class` labels of each class (all of a class that has fewer)."""
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(truth == c))[:per_class] for c in np.unique(truth)]
+    return np.sort(np.concatenate(chosen))

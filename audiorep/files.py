@@ -1,0 +1,66 @@
+"""Writing that leaves either the whole file or nothing, and output folders that never overwrite somebody's work."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from audiorep.errors import AudiorepError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it when it does not.
+
+    Raises:
+        AudiorepError: disk full or folder not writable; nothing half-written is left.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise AudiorepError(f"cannot write {path}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise AudiorepError(
+            f"cannot write {path}: {error.strerror or error}; nothing half-written was left there. "
+            "Free some space or choose another out="
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def output_folder(out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Make the folder `out`, refusing one that already holds something unless the run resumes or may overwrite."""
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise AudiorepError(f"out={folder} is a file: name a folder")
+    if not resume and not overwrite and folder.exists() and any(folder.iterdir()):
+        raise AudiorepError(
+            f"out={folder} is not empty: choose another out=, or resume=true to go on where it stopped, "
+            "or overwrite=true to write over it"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudiorepError(f"cannot make the folder out={folder}: {error.strerror or error}") from error
+    return folder

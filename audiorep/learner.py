@@ -1,0 +1,229 @@
+"""The Lightning module: one training step, for every objective."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from audiorep.checkpoint import Checkpoint
+from audiorep.data.loader import StepSampler, to_device
+from audiorep.errors import AudiorepError, CollapseError
+from audiorep.evaluate.health import CollapseRule, figures
+from audiorep.objectives.base import Embed, Objective
+from audiorep.optim import decay_groups, warmup_cosine
+from audiorep.types import Batch, generator
+from audiorep.views import Views
+
+MakeOptimizer = Callable[[list[dict[str, Any]]], Optimizer]
+Report = Callable[[int, str], None]
+
+
+class Learner(L.LightningModule):
+    """Views, objective, optimisers, schedule, health, checkpoints.
+
+    For each parameter group of the objective in turn: forward, sum of the group's terms, backward into the group's
+    parameters only, clip, step. All random draws of step s come from a generator made of (seed, s).
+
+    Args:
+        objective, views: what is trained, on what.
+        optimizer: makes an optimiser from parameter groups.
+        weight_decay: for weights; biases and norms have none.
+        max_steps, warmup: length of the schedule in steps, and the part of it that rises.
+        clip_norm: largest norm of the gradient; None: not clipped.
+        seed: of all draws.
+        sampler: tells epochs, and where to start after a resume.
+        checkpoint: where the state goes; None: nowhere.
+        resume: load the state before the first step.
+        setting: what must be the same on resume.
+        health_every, log_every: steps between checks and between log lines.
+        collapse: when to stop.
+        channels_last: memory layout of encoder and views.
+        on_failed: called with rows that could not be decoded.
+        embed: embeds the training side, for objectives that cluster it.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        views: Views,
+        optimizer: MakeOptimizer,
+        sampler: StepSampler,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.1,
+        clip_norm: float | None = None,
+        seed: int = 0,
+        checkpoint: Checkpoint | None = None,
+        resume: bool = False,
+        setting: dict[str, Any] | None = None,
+        health_every: int = 50,
+        log_every: int = 10,
+        collapse: CollapseRule | None = None,
+        channels_last: bool = True,
+        on_failed: Report = lambda row, reason: None,
+        embed: Embed | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.objective, self.views = objective, views
+        self.make_optimizer, self.weight_decay = optimizer, weight_decay
+        self.sampler, self.max_steps, self.warmup = sampler, sampler.max_steps, warmup
+        self.clip_norm, self.seed = clip_norm, seed
+        self.checkpoint, self.setting = checkpoint, setting or {}
+        self.health_every, self.log_every, self.collapse = health_every, log_every, collapse or CollapseRule()
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.on_failed, self.embed = on_failed, embed
+        self.step = 0
+        self.strikes: dict[str, int] = {}
+        self.shown: dict[str, float] = {}
+        self.clock = (0, time.monotonic())
+        self.groups = objective.parameter_groups()
+        self.loaded: dict[str, Any] | None = None
+        if resume and checkpoint is not None and checkpoint.path.exists():
+            step, self.loaded = checkpoint.load(setting or {})
+            self.step = sampler.first_step = step
+        self.to(memory_format=self.layout)  # type: ignore[call-overload]
+
+    # ------------------------------------------------------------ Lightning
+
+    def configure_optimizers(self) -> Any:
+        optimizers = [self.make_optimizer(decay_groups(p, self.weight_decay)) for p in self.groups.values()]
+        return optimizers, [warmup_cosine(o, self.max_steps, self.warmup) for o in optimizers]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch:
+        return to_device(batch, device)
+
+    def on_fit_start(self) -> None:
+        if self.loaded is not None:
+            self.restore(self.loaded)
+            self.loaded = None
+        self.clock = (self.step, time.monotonic())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        for row, reason in batch.get("failed", []):
+            self.on_failed(row, reason)
+        if self.step % self.sampler.steps_per_epoch == 0 and self.embed is not None:
+            self.objective.before_epoch(self.embed)
+        terms = self.update(batch)
+        self.step += 1
+        self.objective.after_step(self.step / self.max_steps)
+        last = self.step == self.max_steps
+        if self.step % self.health_every == 0 or last:
+            self.check_health(batch)
+        if self.step % self.log_every == 0 or last:
+            self.record(terms, batch)
+        if self.checkpoint is not None and (last or self.checkpoint.due):
+            self.checkpoint.save(self.step, self.state(), self.setting)
+
+    # ------------------------------------------------------------ the step
+
+    def update(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of every parameter group in turn; returns all named terms."""
+        optimizers, schedules = as_list(self.optimizers()), as_list(self.lr_schedulers())
+        reported: dict[str, Tensor] = {}
+        for (name, parameters), optimizer, schedule in zip(self.groups.items(), optimizers, schedules, strict=True):
+            with only_these(self.groups, name):
+                terms = terms_of(name, self.terms(batch))
+                loss = torch.stack([term.float() for term in terms.values()]).sum()
+                optimizer.zero_grad()
+                self.manual_backward(loss)
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            optimizer.step()
+            schedule.step()
+            reported |= {term: value.detach() for term, value in terms.items()}
+        return reported
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Views of the batch and the objective's terms, with the draws of this step."""
+        rng = generator(self.seed, self.step, device=batch["wave"].device)
+        with torch.autocast(batch["wave"].device.type, enabled=False):
+            views = self.views(batch["wave"], rng)
+        views = {name: [v.contiguous(memory_format=self.layout) for v in made] for name, made in views.items()}
+        return self.objective(views, batch, rng)
+
+    # --------------------------------------------------- health and records
+
+    @torch.no_grad()
+    def check_health(self, batch: Batch) -> None:
+        """Measure the embeddings of a clean batch; stop when they have collapsed."""
+        self.eval()
+        embeddings = self.objective.embeddings(self.views.clean(batch["wave"]))
+        self.train()
+        for name, z in embeddings.items():
+            measured = figures(z.float().cpu())
+            self.shown |= {f"{name}/{figure}": value for figure, value in measured.items()}
+            broken = self.collapse.broken(measured)
+            self.strikes[name] = self.strikes.get(name, 0) + 1 if broken else 0
+            if broken and self.strikes[name] >= self.collapse.patience:
+                raise CollapseError(
+                    f"the representation collapsed: {broken} for the {name} embeddings at step {self.step}. "
+                    "Lower optimizer.lr, look at the views (are two views of a clip still alike, of two clips still "
+                    "different?), or choose another objective; collapse.patience sets how soon to stop"
+                )
+
+    def record(self, terms: dict[str, Tensor], batch: Batch) -> None:
+        """Log the terms; refuse to go on from a loss that is no number."""
+        values = {name: float(value) for name, value in terms.items()}
+        loss = sum(values.values())
+        if not math.isfinite(loss):
+            raise AudiorepError(
+                f"the loss became {loss} at step {self.step} ({', '.join(f'{k}={v:g}' for k, v in values.items())}): "
+                "lower optimizer.lr, set trainer.clip_norm=1, or trainer.precision=32-true"
+            )
+        step, then = self.clock
+        now = time.monotonic()
+        speed = (self.step - step) * len(batch["wave"]) / max(1e-9, now - then)
+        self.clock = (self.step, now)
+        rate = as_list(self.optimizers())[0].param_groups[0]["lr"]
+        self.shown |= {"loss": loss, **{f"loss/{k}": v for k, v in values.items()}, "lr": rate, "windows_per_s": speed}
+        for logger in self.loggers:
+            logger.log_metrics(self.shown, step=self.step)
+
+    # ------------------------------------------------------------ the state
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
+            "weights": self.state_dict(),
+            "optimizers": [optimizer.optimizer.state_dict() for optimizer in as_list(self.optimizers())],
+            "schedules": [schedule.state_dict() for schedule in as_list(self.lr_schedulers())],
+            "strikes": dict(self.strikes),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.load_state_dict(state["weights"])
+        for optimizer, content in zip(as_list(self.optimizers()), state["optimizers"], strict=True):
+            optimizer.optimizer.load_state_dict(content)
+        for schedule, content in zip(as_list(self.lr_schedulers()), state["schedules"], strict=True):
+            schedule.load_state_dict(content)
+        self.strikes = dict(state["strikes"])
+
+
+def terms_of(group: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms that belong to a parameter group: ``group/term``, and for "main" all without a slash."""
+    return {name: value for name, value in terms.items() if (name.split("/")[0] if "/" in name else "main") == group}
+
+
+@contextmanager
+def only_these(groups: dict[str, list[nn.Parameter]], active: str) -> Iterator[None]:
+    """Let gradients flow into one parameter group only."""
+    others = [parameter for name, group in groups.items() if name != active for parameter in group]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
+
+
+def as_list(value: Any) -> list[Any]:
+    """Lightning hands back one thing alone, several as a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]

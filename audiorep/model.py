@@ -1,0 +1,164 @@
+"""The model that is saved, exported and used: samples in, embedding (and logits) out. Front-end and statistics inside."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from audiorep.encoders.base import Encoder
+from audiorep.errors import AudiorepError
+from audiorep.files import atomic, write_json
+from audiorep.frontend import Compress, FrontEnd
+from audiorep.types import Spec, Wave
+
+SCHEMA = 1
+"""Version of the model folder. A newer one is refused, an older one is migrated."""
+
+ALLOWED = frozenset(
+    {
+        "audiorep.frontend.Stft",
+        "audiorep.frontend.Mel",
+        "audiorep.frontend.KaldiFbank",
+        "audiorep.frontend.Compress",
+        "audiorep.frontend.Log",
+        "audiorep.frontend.Decibel",
+        "audiorep.frontend.Pcen",
+        "audiorep.frontend.FixedNorm",
+        "audiorep.frontend.ClipNorm",
+        "audiorep.frontend.RunningNorm",
+        "audiorep.encoders.cnn.SmallCnn",
+        "audiorep.encoders.resnet.ResNet",
+        "audiorep.encoders.vit.Vit",
+    }
+)
+"""The only classes that a saved model may name: a stranger's config must not become code."""
+
+
+class Model(nn.Module):
+    """Wave [b t] at `sample_rate_hz` -> embedding [b d], and logits [b c] where there is a classifier."""
+
+    def __init__(
+        self, frontend: FrontEnd, compress: Compress, encoder: Encoder, classifier: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.frontend, self.compress, self.encoder = frontend, compress, encoder
+        self.classifier = classifier
+
+    def spectrogram(self, wave: Wave) -> Spec:
+        """What the encoder sees."""
+        return self.compress(self.frontend(wave))
+
+    def forward(self, wave: Wave) -> tuple[Float[Tensor, "b d"], ...]:
+        embedding = self.encoder(self.spectrogram(wave)).pooled
+        return (embedding,) if self.classifier is None else (embedding, self.classifier(embedding))
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model folder's config.json says besides its parts.
+
+    window_s: length of the windows it was trained on, in s.
+    outside: what stood around short calls, as `WindowSpec.outside`.
+    classes: names of the logits, empty without a classifier.
+    training: facts for the card: corpus, objective, rows, steps ...
+    """
+
+    sample_rate_hz: int
+    window_s: float
+    outside: str = "context"
+    classes: Sequence[str] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def window_samples(self) -> int:
+        return round(self.window_s * self.sample_rate_hz)
+
+
+def save_model(model: Model, parts: Mapping[str, Any], info: ModelInfo, folder: Path) -> None:
+    """Write `model.safetensors` and `config.json`.
+
+    Args:
+        parts: the configs {"frontend": {"_target_": ...}, "compress": ..., "encoder": ...} that rebuild the model.
+    """
+    config = {
+        "audiorep_schema": SCHEMA,
+        "sample_rate_hz": info.sample_rate_hz,
+        "window_s": info.window_s,
+        "outside": info.outside,
+        "embedding_dim": model.encoder.dim,
+        "classes": list(info.classes),
+        **parts,
+        "training": dict(info.training),
+    }
+    check_targets(parts, folder)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_json(folder / "config.json", config)
+
+
+def load_model(folder: str | Path) -> tuple[Model, ModelInfo, dict[str, Any]]:
+    """Read a run folder or a bundle.
+
+    Returns:
+        The model in evaluation mode, its facts, and the configs of its parts.
+
+    Raises:
+        AudiorepError: not a model folder, of another version, naming classes that are not audiorep's, or not matching
+        its weights.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise AudiorepError(
+            f"model={folder}: no config.json there; name the out= folder of pretrain, a bundle, or an .onnx"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AudiorepError(f"{path}: not valid JSON: {error}") from error
+    version = config.get("audiorep_schema")
+    if version != SCHEMA:
+        raise AudiorepError(
+            f"{path}: model of schema version {version}, this audiorep reads version {SCHEMA}: "
+            "install the audiorep that wrote it, or train again"
+        )
+    parts = {name: config[name] for name in ("frontend", "compress", "encoder")}
+    check_targets(parts, path)
+    model = Model(**{name: instantiate(part) for name, part in parts.items()}).eval()
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise AudiorepError(f"{folder / 'model.safetensors'}: does not fit config.json: {reason}") from error
+    info = ModelInfo(
+        config["sample_rate_hz"], config["window_s"], config["outside"], tuple(config["classes"]), config["training"]
+    )
+    return model, info, parts
+
+
+def check_targets(part: Any, source: Path) -> None:
+    """Refuse any `_target_` that is not on the closed list, at any depth."""
+    if isinstance(part, Mapping):
+        target = part.get("_target_")
+        if target is not None and target not in ALLOWED:
+            raise AudiorepError(f"{source}: names the class {target}, which is not one of audiorep's; it is not loaded")
+        for value in part.values():
+            check_targets(value, source)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            check_targets(value, source)
+
+
+@torch.inference_mode()
+def count_parameters(module: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,173 @@
+"""audiorep pretrain: learn an encoder from recordings, then say how good it is."""
+
+import json
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from audiorep import __version__, build
+from audiorep.checkpoint import Checkpoint
+from audiorep.console import TrainingBar
+from audiorep.data.loader import StepSampler, train_loader
+from audiorep.data.manifest import Quarantined, write_quarantine
+from audiorep.data.windows import Windows
+from audiorep.errors import AudiorepError
+from audiorep.evaluate.embedding import embed_rows, extract_with
+from audiorep.files import output_folder, write_text
+from audiorep.learner import Learner
+from audiorep.model import Model, ModelInfo, count_parameters, save_model
+from audiorep.verbs.evaluate import report_and_score
+
+log = logging.getLogger(__name__)
+
+SETTING_KEYS = (
+    "seed",
+    "window",
+    "split",
+    "labels",
+    "frontend",
+    "compress",
+    "views",
+    "encoder",
+    "objective",
+    "optimizer",
+)
+
+
+def pretrain(cfg: DictConfig) -> dict[str, float]:
+    """Train, save, evaluate; returns the metrics. Leaves in `out` the model, checkpoint, logs, metrics and report."""
+    began = time.monotonic()
+    out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
+    if cfg.overwrite and not cfg.resume:
+        (out / "last.ckpt").unlink(missing_ok=True)
+    corpus = build.open_corpus(cfg, out)
+    cfg = build.fill_in_auto(cfg, corpus.manifest)
+    cfg.trainer.precision = build.choose_precision(cfg.trainer.precision)
+    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
+    rows = None if cfg.transductive else corpus.split.train
+    windows = build.make_windows(cfg, corpus, rows)
+    model = build.make_model(cfg, cfg.seed)
+    build.fit_compression(model, windows, cfg.seed)
+    failed: dict[str, Quarantined] = {}
+
+    def on_failed(row: int, reason: str) -> None:
+        path = str(windows.paths[windows.path_of[row]])
+        if path not in failed:
+            failed[path] = Quarantined(path, None, reason.removeprefix(f"{path}: "))
+            log.warning("left out: %s", reason)
+            write_quarantine([*corpus.manifest.quarantined, *failed.values()], out / "quarantine.csv")
+
+    learner = make_learner(cfg, model, windows, out, on_failed)
+    log.info(
+        "%d windows of %g s from %d rows, %s with %.2f million parameters, %s",
+        len(learner.sampler.rows),
+        cfg.window.length_s,
+        len(windows),
+        type(model.encoder).__name__,
+        count_parameters(model.encoder) / 1e6,
+        cfg.trainer.precision,
+    )
+    fit(cfg, learner, windows)
+    trained_s = time.monotonic() - began
+    training = facts(cfg, corpus, windows, learner, model, trained_s)
+    info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)
+    save_model(model, build.model_parts(cfg), info, out)
+    notes = [*corpus.notes, *(f"left out while training: {q.path}: {q.reason}" for q in failed.values())]
+    return report_and_score(cfg, corpus, model, info, out, notes, views=learner.views, curves=read_curves(out))
+
+
+def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | None, on_failed: Any = None) -> Learner:
+    """Objective, views and learner of the config around a model."""
+    with build.seeded(cfg.seed + 1), build.plain_errors():
+        objective = instantiate(cfg.objective, encoder=model.encoder)
+        views = instantiate(cfg.views, frontend=model.frontend, compress=model.compress)
+        optimizer = instantiate(cfg.optimizer, _partial_=True)
+    sampler = StepSampler(windows.windows_per_row(), cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
+    setting = {name: json.dumps(OmegaConf.to_container(cfg, resolve=True)[name]) for name in SETTING_KEYS}  # type: ignore[index,call-overload]
+    setting |= {"batch_size": int(cfg.data.batch_size), "max_steps": int(cfg.trainer.max_steps), "rows": len(windows)}
+    setting |= {"precision": cfg.trainer.precision, "channels_last": bool(cfg.trainer.channels_last)}
+    return Learner(
+        objective,
+        views,
+        optimizer,
+        sampler,
+        weight_decay=cfg.trainer.weight_decay,
+        warmup=cfg.trainer.warmup,
+        clip_norm=cfg.trainer.clip_norm,
+        seed=cfg.seed,
+        checkpoint=None if out is None else Checkpoint(out / "last.ckpt", cfg.trainer.checkpoint_every_s),
+        resume=cfg.resume,
+        setting=setting,
+        health_every=cfg.trainer.health_every,
+        log_every=cfg.trainer.log_every,
+        collapse=instantiate(cfg.collapse),
+        channels_last=cfg.trainer.channels_last,
+        on_failed=on_failed or (lambda row, reason: None),
+        embed=lambda: torch.from_numpy(
+            embed_rows(windows, extract_with({"": model}, mel=False), cfg.data.batch_size).values[""]
+        ),
+    )
+
+
+def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
+    """Run the training steps through Lightning's Trainer."""
+    loggers = [instantiate(logger) for logger in (cfg.logger or {}).values()]
+    trainer = L.Trainer(
+        max_epochs=1,
+        accelerator=cfg.trainer.accelerator,
+        devices=cfg.trainer.devices,
+        precision=cfg.trainer.precision,
+        logger=loggers,
+        callbacks=[TrainingBar()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=cfg.trainer.log_every,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(learner, train_loader(windows, learner.sampler, build.workers_for(cfg, windows)))
+    if trainer.interrupted:
+        raise AudiorepError(f"interrupted at step {learner.step}; go on with resume=true out={cfg.out}")
+    learner.eval().cpu()
+
+
+def facts(
+    cfg: DictConfig, corpus: build.Corpus, windows: Windows, learner: Learner, model: Model, seconds: float
+) -> dict[str, Any]:
+    """What was trained on what; for the model card and the report."""
+    return {
+        "corpus": str(cfg.corpus),
+        "objective": cfg.objective._target_.rsplit(".", 1)[-1],
+        "rows": len(windows),
+        "hours": round(float(sum(info.duration_s for info in corpus.manifest.files.values())) / 3600, 3),
+        "labelled_rows": int(corpus.labelled.sum()),
+        "classes": list(corpus.classes),
+        "split": corpus.split.description,
+        "encoder": type(model.encoder).__name__,
+        "parameters": count_parameters(model.encoder),
+        "steps": int(cfg.trainer.max_steps),
+        "batch_size": int(cfg.data.batch_size),
+        "precision": cfg.trainer.precision,
+        "seed": int(cfg.seed),
+        "seconds": round(seconds, 1),
+        "audiorep": __version__,
+        "torch": str(torch.__version__),
+    }
+
+
+def read_curves(out: Path) -> pd.DataFrame | None:
+    """All logged figures by step, over every start of the run; the last word on a step counts."""
+    parts = [pd.read_csv(path) for path in sorted((out / "logs" / "csv").glob("version_*/metrics.csv"))]
+    if not parts:
+        return None
+    return pd.concat(parts).drop_duplicates("step", keep="last").sort_values("step").reset_index(drop=True)
