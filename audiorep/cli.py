@@ -103,7 +103,7 @@ def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[st
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(overrides)
-    swept = [override.input_line.split("=")[0] for override in parsed if override.is_sweep_override()]
+    swept = [str(override.input_line).split("=")[0] for override in parsed if override.is_sweep_override()]
     if not swept:
         raise AudiorepError("-m sweeps over keys with several values, such as objective=simclr,byol; there is none")
     for batch in BasicSweeper.split_arguments(parsed, None):
@@ -117,15 +117,19 @@ def compose(verb: str, overrides: list[str]) -> Any:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(configs().resolve()), version_base="1.3"):
         try:
-            cfg = hydra_compose(verb, overrides)
+            cfg = hydra_compose(verb, overrides, return_hydra_config=True)
+            chosen = {g.split("@")[0]: c for g, c in cfg.hydra.runtime.choices.items() if not g.startswith("hydra")}
+            with open_dict(cfg):
+                del cfg["hydra"]
+                cfg.chosen = chosen
             missing = sorted(OmegaConf.missing_keys(cfg))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise AudiorepError(explain(verb, error, hydra_compose)) from None
     if missing:
         raise AudiorepError(f"{verb} needs {missing[0]}=...; see audiorep {verb} --help")

@@ -1,23 +1,25 @@
 """What a person sees while a command runs: notes and a progress bar."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import lightning as L
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True, soft_wrap=True)
+console = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else 120)
 
 
 def set_up_logging() -> None:
-    """Our notes to the terminal, other packages' warnings and worse."""
-    handler = RichHandler(console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S", markup=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    """Our notes to the terminal, a line each; of other packages errors only."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("audiorep").setLevel(logging.INFO)
-    for name in ("lightning.pytorch", "lightning.fabric", "torch.onnx", "onnxscript"):
+    for name in ("lightning.pytorch", "lightning.fabric", "torch.onnx", "torch.onnx._internal", "onnxscript"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -35,11 +37,11 @@ class TrainingBar(L.Callback):
     def __init__(self) -> None:
         self.bar = _bar()
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self.bar.start()
         self.task = self.bar.add_task("training", total=module.max_steps, completed=module.step, shown="")
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: object) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: object) -> None:
         shown = {
             "loss": "loss",
             "RankMe": "backbone/rankme",

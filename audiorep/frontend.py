@@ -72,6 +72,13 @@ def check_band(f_min_hz: float, f_max_hz: float, sample_rate_hz: int) -> None:
         raise AudiorepError(f"frontend.f_min_hz={f_min_hz:g} must lie in [0, f_max_hz={f_max_hz:g})")
 
 
+def fourier(n_fft: int, first: int, count: int) -> Float[Tensor, "2 bins count"]:
+    """``cos`` and ``-sin`` of ``2 pi k s / n_fft`` for all bins k and samples s = first, ..., first + count - 1."""
+    samples = torch.arange(first, first + count, dtype=torch.float64)
+    angle = 2.0 * torch.pi * torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None] * samples / n_fft
+    return torch.stack([angle.cos(), -angle.sin()])
+
+
 class Stft(nn.Module):
     """Power spectrogram ``|sum_s w[s] x[s + j hop] exp(-2 pi i k s / n_fft)|^2``: Wave [b t] -> Spec [b 1 f n].
 
@@ -145,6 +152,15 @@ class Stft(nn.Module):
             return_complex=True,
         )
         return spectrum.real.square() + spectrum.imag.square()
+
+    def kernel(self) -> Float[Tensor, "2 bins samples"]:
+        """Real and imaginary part of one frame's transform as vectors over its samples (float64): for the export."""
+        offset = (self.n_fft - self.win_length) // 2  # torch.stft centres a short window in the transform
+        kernel = torch.zeros(2, self.n_fft // 2 + 1, self.n_fft, dtype=torch.float64)
+        kernel[..., offset : offset + self.win_length] = (
+            fourier(self.n_fft, offset, self.win_length) * self.window.double()
+        )
+        return kernel
 
     def bands(self, power: Float[Tensor, "b bins n"]) -> Float[Tensor, "b f n"]:
         """From all bins to the bands of this front-end."""
@@ -253,6 +269,13 @@ class KaldiFbank(Stft):
         frames = (frames - self.preemphasis * previous) * self.window
         spectrum = torch.fft.rfft(frames, self.n_fft)
         return (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+
+    def kernel(self) -> Float[Tensor, "2 bins samples"]:
+        """As `Stft.kernel`; mean removal, pre-emphasis and gain are linear in a frame and fold into it."""
+        identity = torch.eye(self.win_length, dtype=torch.float64)
+        previous = torch.cat([identity[:1], identity[:-1]])
+        frame = (identity - self.preemphasis * previous) @ (identity - 1.0 / self.win_length) * self.gain
+        return fourier(self.n_fft, 0, self.win_length) * self.window.double() @ frame
 
     def check_length(self, samples: int) -> None:
         if samples < self.win_length:

@@ -87,7 +87,7 @@ class Learner(L.LightningModule):
         if resume and checkpoint is not None and checkpoint.path.exists():
             step, self.loaded = checkpoint.load(setting or {})
             self.step = sampler.first_step = step
-        self.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.to(memory_format=self.layout)
 
     # ------------------------------------------------------------ Lightning
 

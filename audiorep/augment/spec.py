@@ -1,6 +1,7 @@
 """Augmentations of compressed, normalised spectrograms [b 1 f n]; 0 is the corpus mean."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,13 +56,13 @@ class RandomResizeCrop(Augment):
 
     def __init__(
         self,
-        frequency: tuple[float, float] = (0.6, 1.5),
-        time: tuple[float, float] = (0.6, 1.5),
-        virtual: tuple[float, float] = (1.0, 1.5),
+        frequency: Sequence[float] = (0.6, 1.5),
+        time: Sequence[float] = (0.6, 1.5),
+        virtual: Sequence[float] = (1.0, 1.5),
         p: float = 1.0,
     ) -> None:
         super().__init__(p)
-        self.frequency, self.time, self.virtual = tuple(frequency), tuple(time), tuple(virtual)
+        self.frequency, self.time, self.virtual = frequency, time, virtual
 
     def sample(self, x: Spec, rng: torch.Generator) -> Params:
         params = {}

@@ -1,6 +1,7 @@
 """Augmentations of waves [b t]."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from audiorep.augment.base import Augment, Params, uniform
@@ -21,7 +22,7 @@ class Crop(Augment):
         spare = x.shape[1] - round(x.shape[1] * self.fraction)
         return {"start": (uniform(x, rng) * (spare + 1)).long().clamp_max(spare)}
 
-    def apply_to(self, x: Wave, **params: Tensor) -> Wave:
+    def apply_to(self, x: Wave, **params: Tensor) -> Float[Tensor, "b cropped"]:
         length = round(x.shape[1] * self.fraction)
         return x.gather(1, params["start"][:, None] + torch.arange(length, device=x.device))
 

@@ -137,8 +137,7 @@ def make_world(seed: int, sample_rate_hz: int) -> World:
     """Draw the voices and lay down every site's loops."""
     individuals = synth.draw_individuals(random_stream(seed, VOICES))
     loops = [
-        synth.site_loops(random_stream(seed, LOOPS, index), site, sample_rate_hz)
-        for index, site in enumerate(SITES)
+        synth.site_loops(random_stream(seed, LOOPS, index), site, sample_rate_hz) for index, site in enumerate(SITES)
     ]
     return World(seed, sample_rate_hz, individuals, loops)
 
@@ -273,9 +272,7 @@ def write_wav(path: Path, signal: Signal, sample_rate_hz: int) -> None:
         temporary.write_bytes(file.getbuffer())
 
 
-def write_table(
-    path: Path, columns: Iterable[str], rows: Iterable[dict[str, str]], separator: str = ","
-) -> None:
+def write_table(path: Path, columns: Iterable[str], rows: Iterable[dict[str, str]], separator: str = ",") -> None:
     """Write rows of text under a header."""
     file = io.StringIO()
     table = csv.DictWriter(file, list(columns), delimiter=separator, lineterminator="\n")
@@ -298,7 +295,6 @@ def describe(world: World, minutes: float, clip_count: int, labelled_count: int,
         labelled=labelled_count,
         recordings=recording_count,
         site_rows="\n".join(
-            f"| {site.name} | {site.place} | {', '.join(site.sources_db)} | {site.recorder.name} |"
-            for site in SITES
+            f"| {site.name} | {site.place} | {', '.join(site.sources_db)} | {site.recorder.name} |" for site in SITES
         ),
     )

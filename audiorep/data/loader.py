@@ -105,7 +105,7 @@ def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLo
     """The training stream."""
     return DataLoader(
         windows,
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
         persistent_workers=False,
@@ -120,4 +120,4 @@ def fixed_batches(
     """Every fixed window (or `items`) once, in order of rows."""
     items = windows.fixed_items() if items is None else items
     chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
-    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers)  # type: ignore[arg-type]
+    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers)

@@ -7,7 +7,7 @@ table holds (split, site, individual, channel, low_hz ...), kept as it is.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ PAST_END_TOLERANCE_S = 0.05
 Progress = Callable[[int, int], None]
 
 
+@runtime_checkable
 class Format(Protocol):
     """An annotation format: one file in `audiorep/data/formats`, one YAML in `configs/format`, one test."""
 

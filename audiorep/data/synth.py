@@ -201,9 +201,7 @@ def trill(rng: Generator, individual: Individual, sample_rate_hz: int, notes_per
     return song.ravel()[: (repeats - 1) * period + count]
 
 
-def harmonic(
-    rng: Generator, individual: Individual, sample_rate_hz: int, knots_hz: tuple[float, ...]
-) -> Signal:
+def harmonic(rng: Generator, individual: Individual, sample_rate_hz: int, knots_hz: tuple[float, ...]) -> Signal:
     """A voiced call: many partials under two formants that sit where the individual's size puts them."""
     size = individual.pitch * frequency_scale(sample_rate_hz)
     first = bell(1300 * size * rng.uniform(0.93, 1.07), 0.45)
@@ -307,9 +305,7 @@ def stream(rng: Generator, count: int, sample_rate_hz: int) -> Signal:
     """Running water: a broad wash, and bubbling above it."""
     bubbles = np.exp(0.6 * wander(rng, count, sample_rate_hz, 14.0))
     wash = coloured_noise(rng, count, sample_rate_hz, band(250.0, 1600.0, sample_rate_hz))
-    return wash + 0.6 * bubbles * coloured_noise(
-        rng, count, sample_rate_hz, band(700.0, 3200.0, sample_rate_hz)
-    )
+    return wash + 0.6 * bubbles * coloured_noise(rng, count, sample_rate_hz, band(700.0, 3200.0, sample_rate_hz))
 
 
 def neighbours(rng: Generator, count: int, sample_rate_hz: int) -> Signal:

@@ -1,5 +1,7 @@
 """Vision transformer on spectrogram patches, with `keep` (drop tokens) and `mask` (replace tokens)."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -66,8 +68,10 @@ class Vit(Encoder):
     Source: Dosovitskiy et al. 2021, arXiv:2010.11929, section 3.1, table 1.
     """
 
+    patch: tuple[int, int]
+
     def __init__(
-        self, dim: int = 192, depth: int = 12, heads: int = 3, patch: tuple[int, int] = (16, 16), ratio: float = 4.0
+        self, dim: int = 192, depth: int = 12, heads: int = 3, patch: Sequence[int] = (16, 16), ratio: float = 4.0
     ) -> None:
         super().__init__()
         self.dim, self.patch = dim, (patch[0], patch[1])
@@ -78,14 +82,10 @@ class Vit(Encoder):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.apply(_initialise)
 
-    def grid(self, spec: Spec) -> tuple[int, int]:
-        """Rows and columns of patches, after padding."""
-        return -(-spec.shape[2] // self.patch[0]), -(-spec.shape[3] // self.patch[1])
-
     def forward(
         self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None
     ) -> Features:
-        rows, columns = self.grid(spec)
+        rows, columns = grid(spec, self.patch)
         x = map_to_tokens(self.embed(pad_to_grid(spec, self.patch)))
         if mask is not None:
             x = torch.where(mask[:, :, None], self.mask_token.to(x.dtype), x)
@@ -100,9 +100,15 @@ class Vit(Encoder):
         return Features(tokens.mean(1), tokens, layers)
 
 
-def pad_to_grid(spec: Spec, patch: tuple[int, int]) -> Spec:
+def grid(spec: Spec, patch: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of patches, after padding."""
+    return (spec.shape[2] + patch[0] - 1) // patch[0], (spec.shape[3] + patch[1] - 1) // patch[1]
+
+
+def pad_to_grid(spec: Spec, patch: tuple[int, int]) -> Float[Tensor, "b 1 f_padded n_padded"]:
     """Pad bands and frames with zeros at their ends to multiples of the patch."""
-    return F.pad(spec, (0, -spec.shape[3] % patch[1], 0, -spec.shape[2] % patch[0]))
+    rows, columns = grid(spec, patch)
+    return F.pad(spec, (0, columns * patch[1] - spec.shape[3], 0, rows * patch[0] - spec.shape[2]))
 
 
 def take(tokens: Float[Tensor, "b l d"], index: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:

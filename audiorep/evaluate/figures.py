@@ -20,7 +20,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
 
 MAX_BANDS, MAX_FRAMES = 128, 256
 """A spectrogram is shrunk to this many pixels: sharp on a card, and small enough for thirty of them."""
@@ -63,9 +62,7 @@ def encode_png(pixels: np.ndarray, palette: np.ndarray) -> bytes:
         (b"IDAT", zlib.compress(lines, 9)),
         (b"IEND", b""),
     )
-    framed = (
-        struct.pack(">I", len(c)) + tag + c + struct.pack(">I", zlib.crc32(tag + c)) for tag, c in chunks
-    )
+    framed = (struct.pack(">I", len(c)) + tag + c + struct.pack(">I", zlib.crc32(tag + c)) for tag, c in chunks)
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
@@ -109,7 +106,7 @@ class Curve:
 
     column: str
     logged: str  # path through the values as logged
-    smooth: str  # path of the running mean; "" where the curve is short
+    smooth: str  # path of the running mean; "" where the curve is short or smooth
     ticks: tuple[tuple[float, float], ...]  # (height in the box, value)
     first_step: int
     last_step: int
@@ -124,31 +121,30 @@ def svg_path(x: np.ndarray, y: np.ndarray) -> str:
 
 
 def training_curve(curves: pd.DataFrame, column: str) -> Curve | None:
-    """`column` over `step`, or None with fewer than two finite values."""
+    """`column` over the whole range of `step`, or None with fewer than two finite values."""
     infinite = int(np.isinf(curves[column].to_numpy(np.float64)).sum())
     logged = curves[["step", column]].replace([np.inf, -np.inf], np.nan).dropna().sort_values("step")
     if len(logged) < 2:
         return None
-    step, value = logged["step"].to_numpy(np.float64), logged[column].to_numpy(np.float64)
+    first, last = float(curves["step"].min()), float(curves["step"].max())
+    x = 100.0 * (logged["step"].to_numpy(np.float64) - first) / max(last - first, 1.0)
+    value = logged[column].to_numpy(np.float64)
+    turns = np.diff(np.sign(np.diff(value))) != 0
+    noisy = len(value) >= SMOOTH_FROM and float(turns.mean()) > 0.2  # a schedule seldom turns and is drawn as it is
+    window = max(len(value) // 20, 1)
+    mean = logged[column].rolling(window, center=True, min_periods=1).mean().to_numpy(np.float64)
     ticks = np.asarray(MaxNLocator(nbins=3).tick_values(value.min(), value.max()))
-    x = 100.0 * (step - step[0]) / max(step[-1] - step[0], 1.0)
 
     def height(of: np.ndarray) -> np.ndarray:
         return 100.0 * (ticks[-1] - of) / (ticks[-1] - ticks[0])
 
-    mean = (
-        logged[column]
-        .rolling(max(len(value) // 20, 1), center=True, min_periods=1)
-        .mean()
-        .to_numpy(np.float64)
-    )
     return Curve(
         column=column,
         logged=svg_path(x, height(value)),
-        smooth=svg_path(x, height(mean)) if len(value) >= SMOOTH_FROM else "",
+        smooth=svg_path(x, height(mean)) if noisy else "",
         ticks=tuple(zip(height(ticks).tolist(), ticks.tolist(), strict=True)),
-        first_step=int(step[0]),
-        last_step=int(step[-1]),
+        first_step=int(first),
+        last_step=int(last),
         last=float(value[-1]),
         infinite=infinite,
     )
@@ -192,12 +188,12 @@ def plane(embedding: Float[np.ndarray, "m d"]) -> Plane | None:
         else:
             layout = UMAP(n_components=2, metric="cosine", random_state=0, n_jobs=1).fit_transform(rows)
             return Plane(np.asarray(layout, np.float64), kept, "UMAP")
-    axes = PCA(n_components=min(2, rows.shape[1]), random_state=0)
-    found = axes.fit_transform(rows)
-    xy = np.pad(found, ((0, 0), (0, 2 - found.shape[1])))
-    total = float(rows.var(axis=0, ddof=1).sum())
-    share = float(axes.explained_variance_.sum()) / total if total > 0 else 0.0
-    return Plane(xy, kept, f"PCA; its two axes hold {share:.0%} of the variance")
+    centred = rows - rows.mean(axis=0)
+    power, axes = np.linalg.eigh(centred.T @ centred)  # ascending
+    xy = centred @ axes[:, -2:][:, ::-1]
+    share = power[-2:].sum() / power.sum() if power.sum() > 0 else 0.0
+    method = f"PCA; its two axes hold {100 * share:.0f} % of the variance"
+    return Plane(np.pad(xy, ((0, 0), (0, 2 - xy.shape[1]))), kept, method)
 
 
 @dataclass(frozen=True)
@@ -230,15 +226,13 @@ def legend(names: Sequence[str], rest: str, unnamed: str) -> tuple[Key, ...]:
     ]
     others = ordered[MAX_NAMED:]
     if others:
-        keys.append(Key(f"{len(others)} {rest}", sum(count for _, count in others), REST))
+        keys.append(Key(f"{rest} ({len(others)})", sum(count for _, count in others), REST))
     if without:
         keys.append(Key(unnamed, without, UNNAMED))
     return tuple(keys)
 
 
-def scatter(
-    xy: Float[np.ndarray, "m 2"], colour: Sequence[str], square: np.ndarray, faint: np.ndarray
-) -> str:
+def scatter(xy: Float[np.ndarray, "m 2"], colour: Sequence[str], square: np.ndarray, faint: np.ndarray) -> str:
     """Points on a transparent ground as a data URI: faint ones below, the others in a fixed random order.
 
     Random, so that no frequent name hides the rare ones. `square`, `faint`: [m] bool.
@@ -286,9 +280,8 @@ def named_map(xy: Float[np.ndarray, "m 2"], names: Sequence[str], rest: str, unn
 def ramp_map(xy: Float[np.ndarray, "m 2"], names: Sequence[str]) -> Map:
     """The plane coloured by the place of each name in the sorted list of names, one shade of viridis each."""
     ordered = sorted(set(names) - {""})
-    shade = {
-        name: to_hex(colormaps["viridis"](i / max(len(ordered) - 1, 1))) for i, name in enumerate(ordered)
-    }
+    places = np.linspace(0.15, 1.0, len(ordered))
+    shade = {name: to_hex(colormaps["viridis"](place)) for name, place in zip(ordered, places, strict=True)}
     faint = np.array([name == "" for name in names], dtype=bool)
     colours = [shade.get(name, UNNAMED) for name in names]
     return Map(scatter(xy, colours, np.zeros(len(names), dtype=bool), faint), (), len(ordered))
@@ -304,9 +297,7 @@ class Maps:
     by_group: Map | None
 
 
-def embedding_maps(
-    embedding: Float[np.ndarray, "m d"], label: Sequence[str], group: Sequence[str]
-) -> Maps | None:
+def embedding_maps(embedding: Float[np.ndarray, "m d"], label: Sequence[str], group: Sequence[str]) -> Maps | None:
     """Lay [m d] out once and colour it by label and by group, "" meaning none; None with under 3 finite rows."""
     layout = plane(embedding)
     if layout is None:

@@ -30,13 +30,7 @@ HEALTH = {"rankme": "RankMe", "embedding_std": "embedding std"}
 CURVES = {"loss": "Loss", "rankme": "RankMe", "std": "Spread (std)", "lr": "Learning rate"}
 
 RIVALS = {"mel": "mel baseline", "random": "random encoder"}
-HEADLINES = (
-    "knn/accuracy",
-    "knn/balanced_accuracy",
-    "linear/balanced_accuracy",
-    "linear/macro_f1",
-    "linear/cmap",
-)
+HEADLINES = ("knn/accuracy", "knn/balanced_accuracy", "knn/cmap", "linear/balanced_accuracy", "linear/cmap")
 STANDINGS = ("behind", "level", "ahead")
 BADGES = {
     "ahead": "Ahead",
@@ -66,15 +60,11 @@ class Report:
     warnings: Sequence[str]  # leaks, files set aside ...
     windows: Sequence[Picture]
     views: Sequence[Sequence[Picture]]  # each: the original, then its augmented views
-    curves: (
-        pd.DataFrame | None
-    )  # "step" and any of loss, backbone/rankme, backbone/std, lr ...; NaN where not logged
+    curves: pd.DataFrame | None  # "step" and any of loss, backbone/rankme, backbone/std, lr ...; NaN where not logged
     embedding: np.ndarray | None  # [m d]
     label: Sequence[str]  # [m] "" = unlabelled
     group: Sequence[str]  # [m] recording, site or individual
-    metrics: Mapping[
-        str, float
-    ]  # "knn/accuracy", "knn/accuracy/low", "mel/knn/accuracy", "random/rankme" ...
+    metrics: Mapping[str, float]  # "knn/accuracy", "knn/accuracy/low", "mel/knn/accuracy", "random/rankme" ...
     next_steps: Sequence[tuple[str, str]]  # (sentence, command line)
 
     def __post_init__(self) -> None:
@@ -141,19 +131,19 @@ def sentence_case(text: str) -> str:
     return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
 
-def number(value: float) -> str:
+def number(value: float | int) -> str:
     """Four significant digits, thousands set apart."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def frequency(hz: float) -> str:
-    """ "50 Hz", "8 kHz"."""
-    return f"{hz / 1000:.3g} kHz" if hz >= 1000 else f"{hz:.3g} Hz"
+    """Hz below 1 kHz, kHz from there on: "50 Hz", "8 kHz"."""
+    return f"{hz / 1000:.3g} kHz" if hz >= 1000 else f"{hz:.0f} Hz"
 
 
 def duration(seconds: float) -> str:
-    """ "1.5 s"."""
-    return f"{seconds:.3g} s"
+    """Seconds with their unit: "1.5 s"."""
+    return f"{number(seconds)} s"
 
 
 def metric_name(key: str) -> str:
@@ -192,11 +182,7 @@ def read_score(metrics: Mapping[str, float], key: str) -> Score | None:
 def score_table(metrics: Mapping[str, float]) -> Table:
     """The metrics as rows, scores before health, otherwise in the order given; empty columns are left out."""
     names = {"": "this encoder"} | {f"{rival}/": name for rival, name in RIVALS.items()}
-    bare = (
-        key.removeprefix("mel/").removeprefix("random/")
-        for key in metrics
-        if not key.endswith(("/low", "/high"))
-    )
+    bare = (key.removeprefix("mel/").removeprefix("random/") for key in metrics if not key.endswith(("/low", "/high")))
     keys = sorted(dict.fromkeys(bare), key=lambda key: not is_rated(key))
     scores = {key: {prefix: read_score(metrics, prefix + key) for prefix in names} for key in keys}
     prefixes = [prefix for prefix in names if any(found[prefix] for found in scores.values())]
@@ -225,9 +211,7 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
     if key is None or ours is None:
         sentence = "No score was computed on labelled calls, so it is open whether the encoder is of use."
         return Verdict("unknown", BADGES["unknown"], sentence)
-    rivals = {
-        name: found for rival, name in RIVALS.items() if (found := read_score(metrics, f"{rival}/{key}"))
-    }
+    rivals = {name: found for rival, name in RIVALS.items() if (found := read_score(metrics, f"{rival}/{key}"))}
     if not rivals:
         sentence = f"The encoder reaches {metric_name(key)} {ours.text}; without a baseline that says little."
         return Verdict("unknown", BADGES["unknown"], sentence)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from audiorep.encoders.base import Encoder
+from audiorep.errors import AudiorepError
 from audiorep.objectives.base import Objective
 from audiorep.teachers import Teacher
 from audiorep.types import Batch, Spec, Views
@@ -39,6 +40,9 @@ class JointEmbedding(Objective):
         loss: of a prediction and a target, named terms.
         symmetric: the loss is symmetric and its two orders are one: it is computed once a pair.
         view: the kind of view that is used.
+
+    Raises:
+        AudiorepError: predictions and projections differ in width.
     """
 
     def __init__(
@@ -55,6 +59,11 @@ class JointEmbedding(Objective):
         head = projector(encoder.dim)
         self.student = Projected(encoder, head)
         self.predictor = predictor(int(head.dim))  # type: ignore[arg-type]
+        if self.predictor.dim != head.dim:
+            raise AudiorepError(
+                f"objective.predictor.outputs={self.predictor.dim} must equal objective.projector.outputs={head.dim}: "
+                "predictions are compared with projections"
+            )
         self.teacher = teacher(self.student)
         self.loss, self.symmetric, self.view = loss, symmetric, view
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audiorep.encoders.base import Encoder
-from audiorep.encoders.vit import Block, pad_to_grid, positions, take
+from audiorep.encoders.vit import Block, grid, pad_to_grid, positions, take
 from audiorep.errors import AudiorepError
 from audiorep.objectives.base import Objective
 from audiorep.types import Batch, Spec, Views
@@ -87,6 +87,6 @@ class MaskedAutoencoder(Objective):
         x = self.enter(visible)
         blank = self.hidden_token.to(x.dtype).expand(len(x), order.shape[1] - x.shape[1], -1)
         x = take(torch.cat([x, blank], 1), order.argsort(1))
-        rows, columns = -(-spec.shape[2] // self.patch[0]), -(-spec.shape[3] // self.patch[1])
+        rows, columns = grid(spec, self.patch)
         x = x + positions(rows, columns, x.shape[2], x.device).to(x.dtype)
         return self.leave(self.decoder(x))

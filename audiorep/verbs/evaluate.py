@@ -27,6 +27,19 @@ from audiorep.views import Views
 
 log = logging.getLogger(__name__)
 
+SHOWN = (
+    "knn/accuracy",
+    "knn/balanced_accuracy",
+    "linear@1/balanced_accuracy",
+    "linear@5/balanced_accuracy",
+    "linear/balanced_accuracy",
+    "linear/macro_f1",
+    "linear/cmap",
+    "rankme",
+    "embedding_std",
+)
+"""What a person sees; `metrics.json` holds all."""
+
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Evaluate a saved model; leaves `metrics.json` and `report.html` in `out`."""
@@ -95,12 +108,17 @@ def choose(protocols: Mapping[str, Any], name: str) -> Any:
 def show(metrics: Mapping[str, float]) -> None:
     """The scores as a table on the terminal."""
     table = Table("metric", "encoder", "mel", "random", title="test side, 95 % bootstrap interval by group")
-    own = [
-        name for name in metrics if not name.startswith(("mel/", "random/")) and not name.endswith(("/low", "/high"))
-    ]
-    for name in own:
+    for name in [name for name in SHOWN if name in metrics]:
         table.add_row(name, *(cell(metrics, prefix + name) for prefix in ("", "mel/", "random/")))
     console.print(table)
+
+
+def shown_only(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The scores of `SHOWN`, with baselines and intervals."""
+    names = {
+        prefix + name + end for name in SHOWN for prefix in ("", "mel/", "random/") for end in ("", "/low", "/high")
+    }
+    return {name: value for name, value in metrics.items() if name in names}
 
 
 def cell(metrics: Mapping[str, float], name: str) -> str:
@@ -128,10 +146,10 @@ def make_report(
     rng = np.random.default_rng(cfg.seed)
     shown = rng.permutation(len(frame))[:12]
     labelled = np.flatnonzero(corpus.labelled)
-    if len(labelled) >= 12:  # one call of each class first, then others
-        _, first = np.unique(frame["label"].to_numpy()[rng.permutation(labelled)], return_index=True)
-        shown = rng.permutation(labelled)[:12]
-        shown = np.unique(np.concatenate([labelled[np.argsort(rng.random(len(labelled)))][:0], shown]))
+    if len(labelled):  # a call of each class first, then others
+        order = rng.permutation(labelled)
+        _, first = np.unique(frame["label"].to_numpy(dtype=str)[order], return_index=True)
+        shown = np.concatenate([order[first], np.delete(order, first), shown])[:12]
     items = [(int(row), 0, 1, -1) for row in shown]
     raw = next(iter(fixed_batches(windows, len(items), items=items)))
     batch = to_device(raw, torch.device("cpu"))
@@ -160,7 +178,7 @@ def make_report(
         embedding=embedding[kept],
         label=frame["label"].iloc[kept].tolist(),
         group=frame["group"].iloc[kept].map(lambda group: Path(group).name).tolist(),
-        metrics=dict(metrics),
+        metrics=shown_only(metrics),
         next_steps=[
             (
                 "Use the encoder: write an embedding for every window of your recordings.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
+import soundfile
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -16,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from audiorep import __version__, build
 from audiorep.checkpoint import Checkpoint
 from audiorep.console import TrainingBar
-from audiorep.data.loader import StepSampler, train_loader
+from audiorep.data.loader import StepSampler, fixed_batches, to_device, train_loader
 from audiorep.data.manifest import Quarantined, write_quarantine
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
-from audiorep.files import output_folder, write_text
+from audiorep.files import atomic, output_folder, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
 from audiorep.verbs.evaluate import report_and_score
@@ -80,6 +81,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     training = facts(cfg, corpus, windows, learner, model, trained_s)
     info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)
     save_model(model, build.model_parts(cfg), info, out)
+    keep_golden(windows, out)
     notes = [*corpus.notes, *(f"left out while training: {q.path}: {q.reason}" for q in failed.values())]
     return report_and_score(cfg, corpus, model, info, out, notes, views=learner.views, curves=read_curves(out))
 
@@ -90,8 +92,9 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
         objective = instantiate(cfg.objective, encoder=model.encoder)
         views = instantiate(cfg.views, frontend=model.frontend, compress=model.compress)
         optimizer = instantiate(cfg.optimizer, _partial_=True)
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     sampler = StepSampler(windows.windows_per_row(), cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
-    setting = {name: json.dumps(OmegaConf.to_container(cfg, resolve=True)[name]) for name in SETTING_KEYS}  # type: ignore[index,call-overload]
+    setting: dict[str, Any] = {name: json.dumps(resolved[name]) for name in SETTING_KEYS}
     setting |= {"batch_size": int(cfg.data.batch_size), "max_steps": int(cfg.trainer.max_steps), "rows": len(windows)}
     setting |= {"precision": cfg.trainer.precision, "channels_last": bool(cfg.trainer.channels_last)}
     return Learner(
@@ -141,19 +144,28 @@ def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
     learner.eval().cpu()
 
 
+def keep_golden(windows: Windows, out: Path) -> None:
+    """Keep the loudest of a few windows as `golden.wav`, for the export to carry along."""
+    raw = next(iter(fixed_batches(windows, 16)))
+    wave = to_device(raw, torch.device("cpu"))["wave"]
+    loudest = wave[wave.square().mean(1).argmax()]
+    with atomic(out / "golden.wav") as temporary:
+        soundfile.write(temporary, loudest.numpy(), windows.rate_hz, subtype="PCM_16", format="WAV")
+
+
 def facts(
     cfg: DictConfig, corpus: build.Corpus, windows: Windows, learner: Learner, model: Model, seconds: float
 ) -> dict[str, Any]:
     """What was trained on what; for the model card and the report."""
     return {
         "corpus": str(cfg.corpus),
-        "objective": cfg.objective._target_.rsplit(".", 1)[-1],
+        "objective": cfg.chosen.objective,
         "rows": len(windows),
         "hours": round(float(sum(info.duration_s for info in corpus.manifest.files.values())) / 3600, 3),
         "labelled_rows": int(corpus.labelled.sum()),
         "classes": list(corpus.classes),
         "split": corpus.split.description,
-        "encoder": type(model.encoder).__name__,
+        "encoder": cfg.chosen.encoder,
         "parameters": count_parameters(model.encoder),
         "steps": int(cfg.trainer.max_steps),
         "batch_size": int(cfg.data.batch_size),

@@ -87,12 +87,8 @@ def test_selection_tables(corpus):
         rows = rows_of(wav.with_name(f"{wav.stem}.Table.1.selections.txt"), "\t")
         assert tuple(rows[0]) == RAVEN_COLUMNS
         assert [row["Selection"] for row in rows] == [str(number + 1) for number in range(len(rows))]
-        begin_s, end_s = (
-            np.array([float(row[f"{name} Time (s)"]) for row in rows]) for name in ("Begin", "End")
-        )
-        low_hz, high_hz = (
-            np.array([float(row[f"{name} Freq (Hz)"]) for row in rows]) for name in ("Low", "High")
-        )
+        begin_s, end_s = (np.array([float(row[f"{name} Time (s)"]) for row in rows]) for name in ("Begin", "End"))
+        low_hz, high_hz = (np.array([float(row[f"{name} Freq (Hz)"]) for row in rows]) for name in ("Low", "High"))
         assert (np.diff(begin_s) > 0).all() and (begin_s < end_s).all()
         assert end_s[-1] <= soundfile.info(wav).duration
         assert (low_hz > 0).all() and (low_hz < high_hz).all() and (high_hz < 8000).all()
@@ -105,9 +101,7 @@ def test_selection_tables(corpus):
 def test_same_seed_same_bytes_and_no_file_hangs_on_the_others(tmp_path):
     for name, minutes, seed in (("first", 1.0, 3), ("again", 1.0, 3), ("longer", 1.4, 3), ("other", 1.0, 4)):
         generate_demo_corpus(tmp_path / name, minutes=minutes, seed=seed, sample_rate_hz=8_000)
-    first, again, longer, other = (
-        bytes_of(tmp_path / name) for name in ("first", "again", "longer", "other")
-    )
+    first, again, longer, other = (bytes_of(tmp_path / name) for name in ("first", "again", "longer", "other"))
     assert first == again
     clips = {path for path in first if path.startswith("clips/")}
     assert len(clips) == 30
@@ -175,9 +169,7 @@ def test_mel_means_do_not_solve_it_but_order_in_time_does(corpus):
     for row in table.itertuples():
         wave, rate_hz = soundfile.read(corpus / row.path, dtype="float32")
         call = wave[round(row.start_s * rate_hz) : round(row.end_s * rate_hz)]
-        mel = np.log(
-            librosa.feature.melspectrogram(y=call, sr=rate_hz, n_fft=512, hop_length=160, n_mels=64) + 1e-8
-        )
+        mel = np.log(librosa.feature.melspectrogram(y=call, sr=rate_hz, n_fft=512, hop_length=160, n_mels=64) + 1e-8)
         about_mean = mel - mel.mean(1, keepdims=True)
         steps = [part.mean(1) for part in np.array_split(about_mean, 8, axis=1)]
         rhythm = 3 * np.log((np.abs(np.fft.rfft(about_mean, 128)[:, :32]) ** 2).sum(0) + 1e-3)

@@ -1,0 +1,176 @@
+"""One folder to share: safetensors, waveform-in ONNX, card, golden clip; checked against torch before it counts."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import soundfile
+import torch
+from jinja2 import Environment, PackageLoader
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiorep import __version__
+from audiorep.errors import AudiorepError
+from audiorep.files import atomic, write_json, write_text
+from audiorep.frontend import FrontEnd
+from audiorep.model import Model, ModelInfo, count_parameters, save_model
+
+TOLERANCE = 1e-4
+"""Largest relative error ``|onnx - torch| / |torch|`` of the embeddings that an export may have."""
+
+
+class ConvolutionPower(nn.Module):
+    """The power spectrogram of a front-end as one strided convolution with its `kernel`.
+
+    ONNX runtimes handle a convolution of any length well, and complex transforms badly. Equal to the transform within
+    float32 rounding.
+    """
+
+    def __init__(self, frontend: FrontEnd) -> None:
+        super().__init__()
+        self.register_buffer("kernel", frontend.kernel().flatten(0, 1)[:, None].float(), persistent=False)
+        self.kernel: Tensor
+        self.hop_length = frontend.hop_length
+        self.padding = frontend.n_fft // 2 if frontend.center else 0
+
+    def forward(self, wave: Tensor) -> Tensor:
+        parts = F.conv1d(wave[:, None], self.kernel, stride=self.hop_length, padding=self.padding)
+        real, imaginary = parts.chunk(2, dim=1)
+        return real.square() + imaginary.square()
+
+
+class Exported(nn.Module):
+    """A model whose front-end runs as a convolution."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.power = ConvolutionPower(model.frontend)
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        power = self.model.frontend.bands(self.power(waveform))[:, None]
+        embedding = self.model.encoder(self.model.compress(power)).pooled
+        classifier = self.model.classifier
+        return (embedding,) if classifier is None else (embedding, classifier(embedding))
+
+
+def export(
+    model: Model, info: ModelInfo, parts: Mapping[str, Any], golden: np.ndarray, out: Path, card: Mapping[str, Any]
+) -> dict[str, float]:
+    """Write the bundle into the folder `out`.
+
+    Args:
+        golden: a clip [t] at the model's rate; kept in the bundle with its expected embedding.
+        card: what the model card says: license, metrics ...
+
+    Returns:
+        The relative error between ONNX and torch at each window length tried, by samples.
+
+    Raises:
+        AudiorepError: the two differ by more than `TOLERANCE`; nothing is left in `out` then that looks like a bundle.
+    """
+    model = model.eval()
+    write_onnx(model, info, out / "model.onnx")
+    lengths = sorted({info.window_samples, max(2 * info.window_samples, model.frontend.n_fft)})
+    errors = {length: parity(model, out / "model.onnx", clip(golden, length)) for length in lengths}
+    worst = max(errors.values())
+    if not worst < TOLERANCE:
+        (out / "model.onnx").unlink()
+        raise AudiorepError(
+            f"the ONNX model differs from torch by {worst:.2g} (relative), more than {TOLERANCE:g}: not exported"
+        )
+    save_model(model, parts, info, out)
+    write_golden(model, info, clip(golden, info.window_samples), out)
+    if info.classes:
+        write_text(out / "labels.txt", "\n".join(info.classes) + "\n")
+        write_json(out / "thresholds.json", dict.fromkeys(info.classes, 0.5))
+    write_text(out / "README.md", render_card(model, info, card, worst))
+    return {str(length): error for length, error in errors.items()}
+
+
+def write_onnx(model: Model, info: ModelInfo, path: Path) -> None:
+    """Waveform [batch, samples] -> embedding (and logits); batch and samples are free. Facts stand in metadata_props."""
+    names = ["embedding"] + (["logits"] if model.classifier is not None else [])
+    length = max(info.window_samples, model.frontend.n_fft)
+    example = torch.zeros(2, length)
+    dynamic = {"waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
+    with atomic(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Exported(model).eval(),
+            (example,),
+            input_names=["waveform"],
+            output_names=names,
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        proto = program.model_proto
+        facts = {
+            "sample_rate": info.sample_rate_hz,
+            "sample_duration": info.window_s,
+            "classes": list(info.classes),
+            "embedding_outputs_key": "embedding",
+            "class_outputs_key": "logits" if info.classes else "",
+            "producer": f"audiorep {__version__}",
+        }
+        for key, value in facts.items():
+            entry = proto.metadata_props.add()
+            entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)
+        onnx.save(proto, str(temporary))
+
+
+def session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Open an ONNX model on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@torch.inference_mode()
+def parity(model: Model, path: Path, wave: np.ndarray) -> float:
+    """Largest relative error of the ONNX outputs on a clip, its reverse and a faint copy of it."""
+    batch = np.stack([wave, wave[::-1], 0.01 * wave]).astype(np.float32)
+    wanted = model(torch.from_numpy(batch.copy()))
+    found = session(path).run(None, {"waveform": batch})
+    return max(
+        float(np.linalg.norm(f - w.numpy()) / max(1e-12, float(np.linalg.norm(w.numpy()))))
+        for f, w in zip(found, wanted, strict=True)
+    )
+
+
+def clip(golden: np.ndarray, length: int) -> np.ndarray:
+    """`length` samples of the golden clip, repeated where it is too short."""
+    return np.resize(golden, length).astype(np.float32)
+
+
+@torch.inference_mode()
+def write_golden(model: Model, info: ModelInfo, wave: np.ndarray, out: Path) -> None:
+    """`golden.wav` and the embedding that it must give."""
+    pcm = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+    with atomic(out / "golden.wav") as temporary:
+        soundfile.write(temporary, pcm, info.sample_rate_hz, subtype="PCM_16", format="WAV")
+    embedding = model(torch.from_numpy(pcm[None].astype(np.float32) / 32768.0))[0][0]
+    write_json(out / "golden.json", {"file": "golden.wav", "embedding": [float(value) for value in embedding]})
+
+
+def render_card(model: Model, info: ModelInfo, card: Mapping[str, Any], error: float) -> str:
+    """The model card: YAML head for model hubs, then what a person wants to know."""
+    environment = Environment(loader=PackageLoader("audiorep.apply"), keep_trailing_newline=True, trim_blocks=True)
+    return environment.get_template("card.md").render(
+        info=info,
+        training=info.training,
+        card=card,
+        parameters=count_parameters(model),
+        dim=model.encoder.dim,
+        error=error,
+    )

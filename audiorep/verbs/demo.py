@@ -1,0 +1,57 @@
+"""audiorep demo: the whole way on a built-in corpus: make it, check it, pretrain, evaluate, embed, export."""
+
+import logging
+import time
+
+from omegaconf import DictConfig, OmegaConf
+
+from audiorep.cli import compose
+from audiorep.console import progress_bar
+from audiorep.data.demo import generate_demo_corpus
+from audiorep.files import output_folder
+from audiorep.verbs.check import check
+from audiorep.verbs.embed import embed
+from audiorep.verbs.export import export
+from audiorep.verbs.index import index
+from audiorep.verbs.pretrain import pretrain
+
+log = logging.getLogger(__name__)
+
+
+def demo(cfg: DictConfig) -> dict[str, float]:
+    """Run every verb in turn; leaves corpus, run, bundle and embeddings in `out`."""
+    began = time.monotonic()
+    out = output_folder(cfg.out, overwrite=cfg.overwrite)
+    corpus = out / "corpus"
+    step("1 of 6", "make a corpus: twelve call types, six sites, three recorders")
+    with progress_bar("writing recordings") as progress:
+        manifest = generate_demo_corpus(corpus, minutes=float(cfg.minutes), seed=cfg.seed, progress=progress)
+    step("2 of 6", "index: long recordings with Raven tables become one manifest")
+    index(settings("index", recordings=corpus / "recordings", out=out / "recordings.csv"))
+    step("3 of 6", "check: the corpus doctor")
+    check(settings("check", corpus=manifest, out=out / "check.json"))
+    step("4 of 6", "pretrain on the sites that are not held out, then evaluate on those that are")
+    run = out / "run"
+    pretraining = OmegaConf.merge(cfg, {"corpus": str(corpus / cfg.manifest), "out": str(run)})
+    metrics = pretrain(OmegaConf.create(OmegaConf.to_container(pretraining)))  # type: ignore[arg-type]
+    step("5 of 6", "export: one folder to share, ONNX checked against torch")
+    export(settings("export", model=run, out=out / "bundle", license="cc0-1.0", title="audiorep demo encoder"))
+    step("6 of 6", "embed the long recordings with the exported model")
+    embed(
+        settings("embed", model=out / "bundle" / "model.onnx", recordings=corpus / "recordings", out=out / "embeddings")
+    )
+    log.info("done in %.0f s; open %s", time.monotonic() - began, run / "report.html")
+    return metrics
+
+
+def settings(verb: str, **keys: object) -> DictConfig:
+    """A verb's config with some keys set."""
+    cfg = compose(verb, [f"{name}=." for name in keys])
+    for name, value in keys.items():
+        cfg[name] = str(value)
+    return cfg
+
+
+def step(number: str, what: str) -> None:
+    """Say what comes next."""
+    log.info("step %s: %s", number, what)

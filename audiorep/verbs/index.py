@@ -1,0 +1,39 @@
+"""audiorep index: recordings and annotations to one manifest."""
+
+import logging
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from audiorep.console import progress_bar
+from audiorep.data.manifest import read_corpus, write_manifest, write_quarantine
+from audiorep.errors import AudiorepError
+
+log = logging.getLogger(__name__)
+
+
+def index(cfg: DictConfig) -> None:
+    """Write the manifest `out` (CSV or Parquet), and beside it what was left out."""
+    out = Path(cfg.out)
+    if out.suffix not in (".csv", ".parquet"):
+        raise AudiorepError(f"out={out}: name a .csv or .parquet file")
+    if out.exists() and not cfg.overwrite:
+        raise AudiorepError(f"out={out} exists: choose another name, or overwrite=true")
+    with progress_bar("reading headers") as progress:
+        manifest = read_corpus(cfg.recordings, instantiate(cfg.format), cfg.annotations, progress)
+    frame = manifest.frame.assign(rate_hz=[manifest.files[path].rate_hz for path in manifest.frame["path"]])
+    write_manifest(frame, out)
+    if manifest.quarantined:
+        beside = out.with_name(f"{out.stem}.quarantine.csv")
+        write_quarantine(manifest.quarantined, beside)
+        first = manifest.quarantined[0]
+        log.warning(
+            "%d left out, the first: %s: %s; all in %s", len(manifest.quarantined), first.path, first.reason, beside
+        )
+    labelled = frame["label"] != ""
+    log.info(
+        "wrote %s: %d rows, %d labelled with %d classes, %d recordings, %.2f h, %d groups",
+        out, len(frame), labelled.sum(), frame.loc[labelled, "label"].nunique(), len(manifest.files),
+        sum(info.duration_s for info in manifest.files.values()) / 3600, frame["group"].nunique(),
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""What every augmentation keeps to: deterministic given parameters, batched as single, input untouched, seeds differ."""
+
+import pytest
+import torch
+
+from audiorep.augment import mix, spec, wave
+from audiorep.types import generator
+
+WAVES = [wave.Crop(), wave.Gain(), wave.Shift(), wave.ColouredNoise(), wave.BackgroundMix()]
+SPECS = [
+    spec.TimeMask(count=2), spec.FrequencyMask(), spec.RandomResizeCrop(), spec.Fader(frequency_strength=0.3),
+    spec.FrequencyShift(), mix.MixPower(),
+]  # fmt: skip
+
+
+def example(augment: torch.nn.Module) -> torch.Tensor:
+    shape = (6, 2000) if augment in WAVES else (6, 1, 32, 48)
+    return torch.rand(shape, generator=generator(7)) + 0.1
+
+
+@pytest.fixture(params=WAVES + SPECS, ids=lambda a: type(a).__name__)
+def augment(request):
+    if isinstance(request.param, wave.BackgroundMix):
+        request.param.fill(torch.randn(4, 5000, generator=generator(3)))
+    return request.param
+
+
+def test_same_parameters_same_output_and_the_input_is_untouched(augment):
+    x = example(augment)
+    before = x.clone()
+    params = augment.sample(x, generator(1))
+    assert torch.equal(augment.apply_to(x, **params), augment.apply_to(x, **params))
+    assert torch.equal(x, before)
+
+
+def test_batched_equals_single(augment):
+    x = example(augment)
+    params = augment.sample(x, generator(1))
+    assert all(len(value) == len(x) for value in params.values())
+    together = augment.apply_to(x, **params)
+    for i in range(len(x)):
+        alone = augment.apply_to(x[i : i + 1], **{name: value[i : i + 1] for name, value in params.items()})
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-5, atol=1e-5)
+
+
+def test_every_sample_has_a_draw_of_its_own_and_seeds_differ(augment):
+    x = example(augment)
+    same = x[:1].expand_as(x).contiguous()
+    out = augment(x if isinstance(augment, mix.MixPower) else same, generator(1))
+    assert any(not torch.equal(out[0], other) for other in out[1:])
+    assert torch.equal(augment(x, generator(5)), augment(x, generator(5)))
+    assert not torch.equal(augment(x, generator(5)), augment(x, generator(6)))
+
+
+def test_probability_leaves_samples_alone():
+    x = example(SPECS[0])
+    out = spec.Fader(p=0.5)(x.repeat(50, 1, 1, 1), generator(0))
+    untouched = (out == x.repeat(50, 1, 1, 1)).flatten(1).all(1).float().mean()
+    assert 0.35 < untouched < 0.65
+
+
+def test_coloured_noise_has_the_snr_and_the_colour_that_were_drawn():
+    x = torch.randn(4, 2**15, generator=generator(0))
+    augment = wave.ColouredNoise()
+    params = augment.sample(x, generator(1))
+    noise = augment.apply_to(x, **params) - x
+    snr = 10 * torch.log10(x.square().mean(1) / noise.square().mean(1))
+    torch.testing.assert_close(snr, params["snr_db"], atol=1e-2, rtol=0)
+    spectrum = torch.fft.rfft(noise).abs().square()
+    low, high = spectrum[:, 100:200].mean(1), spectrum[:, 6400:12800].mean(1)
+    measured = torch.log2(low / high) / 6.0  # six octaves apart
+    torch.testing.assert_close(measured, params["colour"], atol=0.15, rtol=0)
+
+
+def test_mixing_adds_powers():
+    x = torch.rand(4, 1, 8, 8, generator=generator(0))
+    augment = mix.MixPower(match=False)
+    other = x.roll(1, 0)
+    out = augment.apply_to(x, lam=torch.full((4,), 0.3), other=other)
+    torch.testing.assert_close(out, 0.7 * x + 0.3 * other)
+
+
+def test_mixing_never_mixes_a_clip_with_itself():
+    x = torch.arange(5.0)[:, None, None, None].expand(5, 1, 2, 2) + 1
+    for seed in range(20):
+        params = mix.MixPower().sample(x, generator(seed))
+        assert (params["other"][:, 0, 0, 0] != x[:, 0, 0, 0]).all()
+
+
+def test_random_resize_crop_with_the_whole_box_is_the_identity():
+    x = torch.randn(3, 1, 20, 30, generator=generator(0))
+    whole = {f"{what}_{axis}": torch.full((3,), float(what == "size")) for what in ("size", "centre") for axis in "ft"}
+    torch.testing.assert_close(spec.RandomResizeCrop().apply_to(x, **whole), x, atol=1e-5, rtol=1e-5)
+
+
+def test_masks_cover_what_was_drawn():
+    x = torch.ones(4, 1, 10, 40)
+    params = {"start": torch.tensor([[0], [5], [39], [10]]), "width": torch.tensor([[3], [0], [1], [30]])}
+    masked = (spec.TimeMask().apply_to(x, **params) == 0).sum((1, 2, 3))
+    assert masked.tolist() == [30, 0, 10, 300]

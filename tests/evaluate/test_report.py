@@ -1,0 +1,349 @@
+"""The report: honest in its first line, safe with any string, complete in one file, and tolerant of missing parts."""
+
+import base64
+import io
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from audiorep.evaluate import figures
+from audiorep.evaluate.report import Picture, Report, render, score_table, verdict, write_report
+
+HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
+EMPTY = Report(
+    title="byol on nothing",
+    facts={},
+    warnings=[],
+    windows=[],
+    views=[],
+    curves=None,
+    embedding=None,
+    label=[],
+    group=[],
+    metrics={},
+    next_steps=[],
+)
+
+
+def measured(ours: float, mel: float, random: float, half_width: float | None = 0.01) -> dict[str, float]:
+    """kNN accuracy of the three encoders, each with an interval of twice `half_width`, or without one."""
+    metrics = {}
+    for prefix, value in (("", ours), ("mel/", mel), ("random/", random)):
+        key = f"{prefix}knn/accuracy"
+        metrics[key] = value
+        if half_width is not None:
+            metrics |= {f"{key}/low": value - half_width, f"{key}/high": value + half_width}
+    return metrics
+
+
+def picture(title: str, bands: int = 16, frames: int = 24) -> Picture:
+    """A picture that rises from the lowest band to the highest."""
+    image = np.linspace(-60.0, 0.0, bands)[:, None] + np.zeros((1, frames))
+    return Picture(image, title, seconds=0.5, low_hz=50.0, high_hz=8000.0)
+
+
+@pytest.fixture(autouse=True)
+def without_umap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps by PCA, whether or not UMAP (and the minute it takes to compile) is installed."""
+    monkeypatch.setitem(sys.modules, "umap", None)
+
+
+@pytest.fixture
+def full() -> Report:
+    """A report with every part, and a hostile string wherever a string may stand."""
+    rng = np.random.default_rng(0)
+    step = np.arange(100)
+    curves = pd.DataFrame({"step": step, "loss": rng.normal(3, 0.1, 100), "lr": np.linspace(1, 0, 100)})
+    curves["backbone/rankme"] = np.where(step % 10 == 0, 20.0 + step, np.nan)
+    curves["never_logged"] = np.nan
+    curves[HOSTILE] = step * 2.0
+    return Report(
+        title=HOSTILE,
+        facts={"corpus": HOSTILE, HOSTILE: "fsdd", "command": "audiorep pretrain " + "corpus=birds " * 9},
+        warnings=[HOSTILE],
+        windows=[picture(HOSTILE)],
+        views=[[picture("owl"), picture(HOSTILE), picture("view 2")]],
+        curves=curves,
+        embedding=rng.normal(size=(60, 8)).astype(np.float32),
+        label=[HOSTILE, "owl", ""] * 20,
+        group=[HOSTILE, "site b"] * 30,
+        metrics=measured(0.961, 0.887, 0.702) | {"rankme": 87.3, "mel/rankme": 21.0, HOSTILE: 2.0},
+        next_steps=[(HOSTILE, HOSTILE)],
+    )
+
+
+class Page(HTMLParser):
+    """What a browser would see: every start tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def of(self, *names: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+def pixels(src: str) -> np.ndarray:
+    """The picture of a data URI, [rows columns channels] in [0, 1]."""
+    return matplotlib.image.imread(io.BytesIO(base64.b64decode(src.partition(",")[2])), format="png")
+
+
+def test_no_string_becomes_markup(full: Report) -> None:
+    text = render(full)
+    page = Page(text)
+    assert page.of("script") == []
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert "&lt;script&gt;alert" in text
+
+
+def test_page_needs_nothing_else(full: Report) -> None:
+    text = render(full)
+    page = Page(text)
+    sources = [attributes[name] for _, attributes in page.tags for name in ("src", "href") if name in attributes]
+    assert sources and all(str(source).startswith("data:image/png;base64,") for source in sources)
+    assert page.of("link", "iframe", "object") == [] and "@import" not in text and "url(" not in text
+    assert re.search(r"https?://", text) is None
+
+
+def test_page_is_accessible(full: Report) -> None:
+    page = Page(render(full))
+    assert all(image["alt"] for image in page.of("img"))
+    assert all(header["scope"] in ("col", "row", "rowgroup") for header in page.of("th"))
+    assert all("aria-label" in svg or svg.get("aria-hidden") == "true" for svg in page.of("svg"))
+    assert len(page.of("h1")) == 1 and len(page.of("h2")) == 8
+    labels = {section["aria-labelledby"] for section in page.of("section")}
+    assert labels == {heading["id"] for heading in page.of("h2")}
+
+
+@pytest.mark.parametrize(
+    ("part", "nothing", "section"),
+    [
+        ("facts", {}, "facts"),
+        ("warnings", [], "warnings"),
+        ("windows", [], "windows"),
+        ("views", [], "views"),
+        ("curves", None, "curves"),
+        ("curves", pd.DataFrame({"step": [0, 1], "loss": [np.nan, np.nan]}), "curves"),
+        ("metrics", {}, "scores"),
+        ("next_steps", [], "next"),
+    ],
+)
+def test_missing_part_is_left_out(full: Report, part: str, nothing: object, section: str) -> None:
+    shown = {heading["id"] for heading in Page(render(replace(full, **{part: nothing}))).of("h2")}
+    assert shown == {"facts", "warnings", "scores", "windows", "views", "curves", "map", "next"} - {section}
+
+
+def test_empty_report() -> None:
+    page = Page(render(EMPTY))
+    assert page.of("section", "img") == []
+
+
+def test_map_says_what_it_lacks(full: Report) -> None:
+    text = render(replace(full, label=[""] * 60, group=["site"] * 60))
+    assert "no map by label" in text and "no map by group" in text
+    assert "fewer than three" in render(replace(full, embedding=np.full((60, 8), np.nan, np.float32)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("embedding", [np.zeros((5, 4)), np.arange(5.0)[:, None], np.eye(5)[:, :2]])
+def test_map_of_degenerate_embeddings(embedding: np.ndarray) -> None:
+    layout = figures.plane(embedding)
+    assert layout is not None and layout.xy.shape == (5, 2) and np.isfinite(layout.xy).all()
+
+
+def test_map_by_pca_is_exact_in_two_dimensions() -> None:
+    embedding = np.random.default_rng(0).normal(size=(30, 2))
+    layout = figures.plane(embedding)
+    assert layout is not None and layout.method == "PCA; its two axes hold 100 % of the variance"
+    distances = [np.linalg.norm(x[:, None] - x[None], axis=-1) for x in (layout.xy, embedding)]
+    np.testing.assert_allclose(*distances)
+    assert layout.xy[:, 0].var() >= layout.xy[:, 1].var()
+
+
+def test_map_by_umap_where_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FirstTwo:
+        def __init__(self, **settings: object) -> None:
+            assert settings["random_state"] == 0 and settings["metric"] == "cosine"
+
+        def fit_transform(self, rows: np.ndarray) -> np.ndarray:
+            return rows[:, :2]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=FirstTwo))
+    embedding = np.random.default_rng(0).normal(size=(figures.MIN_UMAP_POINTS, 4))
+    layout, few = figures.plane(embedding), figures.plane(embedding[:-1])
+    assert layout is not None and layout.method == "UMAP" and np.array_equal(layout.xy, embedding[:, :2])
+    assert few is not None and few.method.startswith("PCA")
+
+
+def test_map_leaves_out_what_is_not_finite_and_samples_the_rest() -> None:
+    embedding = np.random.default_rng(0).normal(size=(figures.MAX_MAP_POINTS + 10, 3))
+    embedding[7] = np.nan
+    layout = figures.plane(embedding)
+    assert layout is not None and len(layout.kept) == figures.MAX_MAP_POINTS and 7 not in layout.kept
+
+
+@pytest.mark.parametrize(
+    ("metrics", "tone", "sentence"),
+    [
+        (
+            measured(0.961, 0.887, 0.702),
+            "ahead",
+            "The encoder beats the mel baseline on kNN accuracy: .961 against .887 (random encoder .702).",
+        ),
+        (
+            measured(0.85, 0.887, 0.702),
+            "behind",
+            "The encoder does not beat the mel baseline on kNN accuracy: .850 against .887 (random encoder .702).",
+        ),
+        (
+            measured(0.9, 0.887, 0.702),
+            "level",
+            "The encoder scores higher than the mel baseline on kNN accuracy, .900 against .887 "
+            "(random encoder .702), but their 95 % intervals overlap.",
+        ),
+        (
+            measured(0.88, 0.887, 0.702),
+            "level",
+            "The encoder does not beat the mel baseline on kNN accuracy, .880 against .887 "
+            "(random encoder .702), and their 95 % intervals overlap.",
+        ),
+        (
+            measured(0.95, 0.887, 0.99),
+            "behind",
+            "The encoder beats the mel baseline on kNN accuracy: .950 against .887 (random encoder .990). "
+            "The random encoder scores higher: training has not helped here.",
+        ),
+        (
+            measured(0.95, 0.887, 0.94),
+            "level",
+            "The encoder beats the mel baseline on kNN accuracy: .950 against .887 (random encoder .940). "
+            "It cannot be told apart from the random encoder: training has not clearly helped.",
+        ),
+        (
+            measured(0.95, 0.887, 0.702, None),
+            "ahead",
+            "The encoder beats the mel baseline on kNN accuracy: .950 against .887 (random encoder .702). "
+            "No 95 % intervals were computed, so chance is not ruled out.",
+        ),
+        (
+            measured(0.9, 0.9, 0.7, None),
+            "level",
+            "The encoder equals the mel baseline on kNN accuracy: .900 against .900 (random encoder .700).",
+        ),
+        (
+            {"linear/cmap": 0.5, "random/linear/cmap": 0.6},
+            "behind",
+            "The encoder does not beat the random encoder on linear probe cmAP: .500 against .600.",
+        ),
+        (
+            {"knn/accuracy": 0.95, "mel/knn/accuracy": float("nan")},
+            "unknown",
+            "The encoder reaches kNN accuracy .950; without a baseline that says little.",
+        ),
+        (
+            {"rankme": 80.0},
+            "unknown",
+            "No score was computed on labelled calls, so it is open whether the encoder is of use.",
+        ),
+    ],
+)
+def test_verdict(metrics: dict[str, float], tone: str, sentence: str) -> None:
+    found = verdict(metrics)
+    assert (found.tone, found.sentence) == (tone, sentence)
+
+
+def test_score_table() -> None:
+    metrics = measured(0.9, 0.8, 0.7) | {"rankme": 50.0, "mel/rankme": 60.0, "linear@5/macro_f1": 1.0, "ece": 0.02}
+    table = score_table({"health": float("nan")} | metrics)
+    assert table.columns == ("this encoder", "mel baseline", "random encoder")
+    assert [row.name for row in table.rows] == ["kNN accuracy", "linear probe (5 per class) macro F1", "RankMe", "ece"]
+    knn, probe, rankme, _ = table.rows
+    assert knn.best == ".900" and probe.best == "" and rankme.best == ""  # nothing to compare; more is not better
+    assert knn.scores[0] is not None and knn.scores[0].span == ".890 to .910"
+    assert probe.scores[0] is not None and probe.scores[0].text == "1.000" and probe.scores[1:] == (None, None)
+
+
+def test_spectrogram_png_stands_upright() -> None:
+    image = np.full((4, 6), -80.0)
+    image[0, 5] = 0.0  # lowest band, last frame
+    image[3, 0] = -np.inf
+    seen = pixels(figures.spectrogram(image, -80.0, 0.0))
+    assert seen.shape[:2] == (4, 6)
+    assert np.unravel_index(seen[..., :3].sum(-1).argmax(), (4, 6)) == (3, 5)
+    assert np.array_equal(seen[0, 0], seen[0, 1])
+
+
+def test_large_spectrogram_keeps_short_calls() -> None:
+    image = np.full((300, 5000), -80.0)
+    image[150, 2501] = 0.0
+    seen = pixels(figures.spectrogram(image, -80.0, 0.0))
+    assert seen.shape[:2] == (figures.MAX_BANDS, figures.MAX_FRAMES) and seen.max() > 0.9
+
+
+def test_colour_range_without_finite_values() -> None:
+    assert figures.colour_range([np.full((2, 3), -np.inf)]) == (0.0, 1.0)
+
+
+def test_curve_spans_all_steps_and_counts_infinities() -> None:
+    curves = pd.DataFrame({"step": [0, 50, 100], "loss": [2.0, 1.0, np.inf]})
+    curve = figures.training_curve(curves, "loss")
+    assert curve is not None
+    assert (curve.first_step, curve.last_step, curve.last, curve.infinite) == (0, 100, 1.0, 1)
+    assert curve.logged.startswith("M0.00") and "L50.00" in curve.logged and curve.smooth == ""
+
+
+def test_legend_names_the_most_frequent() -> None:
+    names = [f"species {i:02d}" for i in range(30) for _ in range(30 - i)] + [""] * 3
+    keys = figures.legend(names, "other labels", "unlabelled")
+    assert [key.name for key in keys[:2]] == ["species 00", "species 01"]
+    assert [key.name for key in keys[figures.MAX_NAMED :]] == ["other labels (10)", "unlabelled"]
+    assert sum(key.count for key in keys) == len(names)
+    assert len({(key.colour, key.square) for key in keys}) == len(keys)
+
+
+def test_many_groups_get_a_ramp() -> None:
+    embedding = np.random.default_rng(0).normal(size=(40, 3))
+    maps = figures.embedding_maps(embedding, [""] * 40, [f"site {i}" for i in range(40)])
+    assert maps is not None and maps.by_label is None
+    assert maps.by_group is not None and maps.by_group.keys == () and maps.by_group.names == 40
+
+
+def test_write_leaves_only_the_report(full: Report, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "report.html"
+    write_report(EMPTY, path)
+    write_report(full, path)
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+    assert path.read_text(encoding="utf-8").endswith("</html>")
+
+
+def test_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old", encoding="utf-8")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(EMPTY, path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_lengths_must_agree(full: Report) -> None:
+    with pytest.raises(ValueError, match="60 embeddings, 1 labels"):
+        replace(full, label=["owl"])
+    with pytest.raises(ValueError, match="step"):
+        replace(full, curves=pd.DataFrame({"loss": [1.0]}))

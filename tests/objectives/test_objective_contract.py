@@ -1,0 +1,207 @@
+"""What every objective config keeps to: gradients term by term, teachers without, falling loss, exact save and load."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from audiorep.cli import compose
+from audiorep.encoders.vit import Vit
+from audiorep.errors import AudiorepError
+from audiorep.objectives.masked import MaskedAutoencoder, patchify
+from audiorep.optim import Lars, decay_groups, warmup_cosine
+from audiorep.types import generator
+
+NAMES = sorted(path.stem for path in Path("configs/objective").glob("*.yaml"))
+SHAPE = (12, 1, 32, 32)
+
+
+def build(name: str) -> torch.nn.Module:
+    cfg = compose("pretrain", ["corpus=x", f"objective={name}", "out=x"])
+    torch.manual_seed(0)
+    return instantiate(cfg.objective, encoder=instantiate(cfg.encoder)).train()
+
+
+def views(seed: int, shape: tuple[int, ...] = SHAPE) -> dict[str, list[torch.Tensor]]:
+    rng = generator(seed)
+    base = torch.randn(shape, generator=rng)
+    return {"global": [base + 0.3 * torch.randn(shape, generator=rng) for _ in range(2)]}
+
+
+def batch() -> dict[str, torch.Tensor]:
+    return {"index": torch.arange(SHAPE[0])}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request):
+    return request.param
+
+
+def test_each_term_alone_reaches_the_encoder(name):
+    objective = build(name)
+    for term in objective(views(0), batch(), generator(0)):
+        objective.zero_grad()
+        objective(views(0), batch(), generator(0))[term].backward()
+        reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in objective.encoder.parameters()]
+        assert sum(reached) > 0.8 * len(reached), f"{name}: {term} reaches {sum(reached)} of {len(reached)}"
+
+
+def test_groups_hold_every_trained_parameter_once(name):
+    objective = build(name)
+    listed = [p for group in objective.parameter_groups().values() for p in group]
+    assert len(listed) == len({id(p) for p in listed}) == sum(p.requires_grad for p in objective.parameters())
+
+
+def test_the_loss_falls_on_a_fixed_batch(name):
+    objective = build(name)
+    optimizer = torch.optim.AdamW(objective.parameter_groups()["main"], lr=1e-3)
+    losses = []
+    for _ in range(30):
+        loss = sum(objective(views(0), batch(), generator(0)).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        objective.after_step(0.0)
+        losses.append(float(loss))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_two_window_lengths(name):
+    objective = build(name)
+    for frames in (32, 70):
+        terms = objective(views(1, (12, 1, 32, frames)), batch(), generator(0))
+        assert all(torch.isfinite(value) for value in terms.values())
+
+
+def test_shuffling_the_batch_leaves_the_loss(name):
+    objective = build(name).eval()
+    if isinstance(objective, MaskedAutoencoder):
+        pytest.skip("masks are drawn by position in the batch")
+    made = views(2)
+    order = torch.randperm(SHAPE[0], generator=generator(3))
+    shuffled = {"global": [view[order] for view in made["global"]]}
+    a = sum(objective(made, batch(), generator(0)).values())
+    b = sum(objective(shuffled, batch(), generator(0)).values())
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_save_load_next_step_is_identical(name):
+    def steps(objective, optimizer, first, last):
+        for step in range(first, last):
+            loss = sum(objective(views(step), batch(), generator(step)).values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            objective.after_step(step / 10)
+
+    whole = build(name)
+    optimizer = torch.optim.AdamW(whole.parameter_groups()["main"], lr=1e-3)
+    steps(whole, optimizer, 0, 2)
+    saved, saved_optimizer = {k: v.clone() for k, v in whole.state_dict().items()}, optimizer.state_dict()
+    again = build(name)
+    again.load_state_dict(saved)
+    optimizer2 = torch.optim.AdamW(again.parameter_groups()["main"], lr=1e-3)
+    import copy
+
+    optimizer2.load_state_dict(copy.deepcopy(saved_optimizer))
+    steps(whole, optimizer, 2, 4)
+    steps(again, optimizer2, 2, 4)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+
+
+def test_byol_teacher_has_no_gradient_follows_the_student_and_copies_buffers():
+    objective = build("byol")
+    assert not any(p.requires_grad for p in objective.teacher.parameters())
+    before = [p.clone() for p in objective.teacher.parameters()]
+    student = [p.clone() for p in objective.student.parameters()]
+    optimizer = torch.optim.SGD(objective.parameter_groups()["main"], lr=0.1)
+    sum(objective(views(0), batch(), generator(0)).values()).backward()
+    assert all(p.grad is None for p in objective.teacher.parameters())
+    optimizer.step()
+    objective.after_step(0.0)
+    moved = list(objective.teacher.parameters())
+    for old, new, was, now in zip(before, moved, student, objective.student.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.99 * old + 0.01 * now)
+        assert torch.equal(old, was)
+    for mine, theirs in zip(objective.teacher.network.buffers(), objective.student.buffers(), strict=True):
+        assert torch.equal(mine, theirs)
+    objective.after_step(1.0)
+    torch.testing.assert_close(next(objective.teacher.parameters()), moved[0])
+
+
+def test_mae_equals_a_written_out_loop():
+    torch.manual_seed(0)
+    objective = MaskedAutoencoder(Vit(dim=32, depth=1, heads=2, patch=(8, 8)), dim=32, depth=1).eval()
+    spec = torch.randn(3, 1, 16, 24)
+    ours = objective.reconstruction(spec, generator(5))
+    order = torch.rand(3, 6, generator=generator(5)).argsort(1)
+    visible = 2  # a quarter of six, rounded
+    tokens = objective.encoder(spec, keep=order[:, :visible]).tokens
+    decoded = objective.decode(tokens, order, spec)
+    total, count = 0.0, 0
+    for i in range(3):
+        for j in order[i, visible:].tolist():
+            row, column = divmod(j, 3)
+            patch = spec[i, 0, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].flatten().double()
+            patch = (patch - patch.mean()) / (patch.var() + 1e-6).sqrt()
+            total += float((decoded[i, j].double() - patch).square().sum())
+            count += len(patch)
+    assert abs(float(ours) - total / count) < 1e-5
+
+
+def test_mae_cannot_see_what_it_predicts():
+    objective = MaskedAutoencoder(Vit(dim=32, depth=1, heads=2, patch=(8, 8)), dim=32, depth=1).eval()
+    spec = torch.randn(1, 1, 16, 24)
+    order = torch.tensor([[0, 4, 1, 2, 3, 5]])
+    before = objective.decode(objective.encoder(spec, keep=order[:, :2]).tokens, order, spec)
+    changed = spec.clone()
+    changed[..., 0:8, 8:16] = 9.0  # token 1, hidden
+    after = objective.decode(objective.encoder(changed, keep=order[:, :2]).tokens, order, changed)
+    assert torch.equal(before, after)
+
+
+def test_patchify_cuts_as_the_encoder_does():
+    spec = torch.arange(16 * 24.0).view(1, 1, 16, 24)
+    patches = patchify(spec, (8, 8))
+    assert patches.shape == (1, 6, 64)
+    assert torch.equal(patches[0, 4], spec[0, 0, 8:16, 8:16].flatten())
+
+
+def test_mae_refuses_an_encoder_without_patches():
+    from audiorep.encoders.cnn import SmallCnn
+
+    with pytest.raises(AudiorepError, match="ViT"):
+        MaskedAutoencoder(SmallCnn())
+
+
+def test_lars_equals_its_formula():
+    w = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    bias = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = Lars([w, bias], lr=0.1, weight_decay=0.5, momentum=0.9, eta=0.02)
+    velocity, w_loop = torch.zeros(2, dtype=torch.float64), torch.tensor([3.0, 4.0], dtype=torch.float64)
+    for step in range(3):
+        grad = torch.tensor([[1.0 + step, -2.0]])
+        w.grad, bias.grad = grad.clone(), torch.tensor([1.0])
+        optimizer.step()
+        g = grad[0].double() + 0.5 * w_loop
+        velocity = 0.9 * velocity + 0.02 * w_loop.norm() / g.norm() * g
+        w_loop = w_loop - 0.1 * velocity
+    torch.testing.assert_close(w.data[0].double(), w_loop, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(bias.data, torch.tensor([1.0 - 0.1 * (1 + 1.9 + 2.71)]))
+
+
+def test_biases_and_norms_do_not_decay_and_the_schedule_warms_up_and_falls():
+    layer = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
+    groups = decay_groups(layer.parameters(), 0.1)
+    assert [g["weight_decay"] for g in groups] == [0.1, 0.0] and [len(g["params"]) for g in groups] == [1, 3]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    schedule = warmup_cosine(optimizer, 100, 0.1)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates.index(max(rates)) in (9, 10)
+    assert rates[-1] < 0.001 and all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))

@@ -1,0 +1,131 @@
+"""Front-ends equal librosa and torchaudio; compression and normalisation do what their formulas say."""
+
+import librosa
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+
+from audiorep.errors import AudiorepError
+from audiorep.frontend import ClipNorm, Compress, Decibel, FixedNorm, KaldiFbank, Log, Mel, Pcen, RunningNorm, Stft
+from audiorep.torchaudio import torchaudio
+
+
+@pytest.fixture
+def wave() -> torch.Tensor:
+    return torch.randn(3, 16000, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+@pytest.mark.parametrize("win_length,n_fft,hop", [(400, 512, 160), (512, 512, 128), (300, 1024, 77)])
+def test_stft_equals_librosa_in_float64(wave, win_length, n_fft, hop):
+    ours = Stft(16000, n_fft=n_fft, win_length=win_length, hop_length=hop)
+    ours.window = torch.hann_window(win_length, dtype=torch.float64)
+    theirs = librosa.stft(
+        wave.double().numpy(), n_fft=n_fft, hop_length=hop, win_length=win_length, pad_mode="constant"
+    )
+    np.testing.assert_allclose(ours(wave.double())[:, 0].numpy(), np.abs(theirs) ** 2, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale,norm", [("htk", None), ("slaney", "slaney"), ("slaney", None)])
+@pytest.mark.parametrize("rate", [8000, 48000, 384000])
+def test_mel_equals_librosa(wave, scale, norm, rate):
+    high = 0.45 * rate
+    ours = Mel(rate, n_fft=1024, win_length=800, hop_length=160, bands=32, f_min_hz=rate / 50, f_max_hz=high,
+               scale=scale, norm=norm)  # fmt: skip
+    theirs = librosa.feature.melspectrogram(
+        y=wave.numpy(), sr=rate, n_fft=1024, win_length=800, hop_length=160, n_mels=32, fmin=rate / 50, fmax=high,
+        htk=scale == "htk", norm=norm, pad_mode="constant",
+    )  # fmt: skip
+    np.testing.assert_allclose(ours(wave)[:, 0].numpy(), theirs, rtol=2e-4, atol=1e-6 * theirs.max())
+
+
+def test_mel_equals_torchaudio(wave):
+    theirs = torchaudio.transforms.MelSpectrogram(
+        16000, n_fft=1024, win_length=640, hop_length=160, f_min=60, f_max=7800, n_mels=64, pad_mode="constant"
+    )(wave)
+    ours = Mel(16000, n_fft=1024, win_length=640, hop_length=160, f_min_hz=60, f_max_hz=7800)(wave)[:, 0]
+    torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=float(1e-6 * theirs.max()))
+
+
+@pytest.mark.parametrize("window", ["hanning", "povey"])
+def test_kaldi_fbank_equals_torchaudio(wave, window):
+    theirs = torchaudio.compliance.kaldi.fbank(
+        wave[:1], num_mel_bins=128, dither=0.0, use_log_fbank=False, window_type=window, sample_frequency=16000
+    )
+    ours = KaldiFbank(window=window)(wave[:1])[0, 0].T
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=float(2e-5 * theirs.max()))
+
+
+def test_a_pure_tone_lands_in_its_band():
+    for rate in (8000, 384000):
+        mel = Mel(rate, hop_s=0.002 if rate < 100000 else 0.0005, win_s=0.03 if rate < 100000 else 0.002)
+        hz = rate / 9
+        wave = torch.sin(2 * torch.pi * hz * torch.arange(rate // 4) / rate)[None]
+        band = int(mel(wave)[0, 0].mean(1).argmax())
+        spacing = mel.band_hz[band + 1] - mel.band_hz[band - 1]
+        assert abs(float(mel.band_hz[band]) - hz) < spacing
+
+
+def test_pcen_equals_librosa(wave):
+    power = Mel(16000, n_fft=512, win_length=400, hop_length=160)(wave)
+    pcen = Pcen(hop_s=0.01)
+    energy = power.double().numpy() * 2**31
+    start = scipy.signal.lfilter_zi([pcen.smoothing], [1, pcen.smoothing - 1]) * energy[..., :1]
+    theirs = librosa.pcen(energy, sr=16000, hop_length=160, zi=start)
+    np.testing.assert_allclose(pcen(power).detach().numpy(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_trainable_pcen_has_gradients_and_the_fixed_one_none(wave):
+    power = Mel(16000)(wave)
+    pcen = Pcen(hop_s=0.01, trainable=True)
+    pcen(power).square().sum().backward()
+    assert pcen.log_parameters.grad is not None and (pcen.log_parameters.grad.abs().sum(1) > 0).all()
+    assert not Pcen(hop_s=0.01).log_parameters.requires_grad
+
+
+def test_decibel_equals_librosa(wave):
+    power = Mel(16000)(wave)
+    theirs = librosa.power_to_db(power.numpy(), ref=1.0, amin=1e-10, top_db=None)
+    np.testing.assert_allclose(Decibel(range_db=100.0)(power).numpy(), theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("norm", [FixedNorm(), FixedNorm(bands=64, per_band=True), RunningNorm(), ClipNorm()])
+@pytest.mark.parametrize("compression", [Log(), Decibel(), Pcen(hop_s=0.01)])
+def test_compress_gives_zero_mean_unit_deviation_and_survives_saving(wave, norm, compression):
+    power = Mel(16000)(wave)
+    compress = Compress(compression, norm)
+    compress.fit(power)
+    compress.eval()
+    out = compress(power)
+    assert abs(float(out.mean())) < 0.05 and 0.9 < float(out.std()) < 1.1
+    again = Compress(type(compression)(**({"hop_s": 0.01} if isinstance(compression, Pcen) else {})), norm)
+    again.load_state_dict(compress.state_dict())
+    assert torch.equal(again.eval()(power), out)
+
+
+def test_log_offset_is_the_corpus_noise_floor(wave):
+    power = Mel(16000)(wave)
+    log = Log(quantile=0.1)
+    log.fit(power)
+    assert 0.05 < float((power < log.offset).float().mean()) < 0.15
+
+
+def test_a_stft_of_a_band_keeps_only_that_band():
+    front = Stft(16000, win_s=0.032, f_min_hz=1000, f_max_hz=4000)
+    assert front.band_hz.min() >= 1000 and front.band_hz.max() <= 4000
+    assert front(torch.randn(1, 4000)).shape[2] == len(front.band_hz)
+
+
+@pytest.mark.parametrize(
+    "make,words",
+    [
+        (lambda: Mel(16000, f_max_hz=9000.0), "Nyquist"),
+        (lambda: Mel(16000, f_min_hz=5000.0, f_max_hz=4000.0), "f_min_hz"),
+        (lambda: Stft(16000, win_length=512, n_fft=256), "n_fft"),
+        (lambda: Mel(16000, bands=200, n_fft=512), "bands"),
+        (lambda: Stft(16000, win_length=512)(torch.zeros(1, 100)), "shorter than n_fft"),
+    ],
+)
+def test_impossible_settings_get_a_clear_error(make, words):
+    with pytest.raises(AudiorepError, match=words):
+        make()

@@ -1,0 +1,74 @@
+"""A training in seconds, for tests: tones in memory, a small encoder, a plain loop or the learner."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+
+from audiorep.augment.mix import MixPower
+from audiorep.augment.spec import Fader, RandomResizeCrop
+from audiorep.cli import compose
+from audiorep.encoders.cnn import SmallCnn
+from audiorep.evaluate.health import figures
+from audiorep.frontend import Compress, Mel
+from audiorep.objectives.base import Objective
+from audiorep.types import generator
+from audiorep.views import Branch, Views
+
+RATE_HZ = 8000
+
+
+def tone(kind: int, seed: int, seconds: float = 0.5, rate_hz: int = RATE_HZ) -> np.ndarray:
+    """A call of one of four kinds (up, down, flat, trill) in a little noise."""
+    rng = np.random.default_rng([seed, kind])
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    base = rng.uniform(700, 1500)
+    slope = (1500.0, -1000.0, 0.0, 0.0)[kind] / seconds
+    phase = 2 * np.pi * (base * t + slope * t**2 / 2)
+    envelope = np.sin(np.pi * t / seconds) ** 2
+    if kind == 3:
+        envelope = envelope * (np.sin(2 * np.pi * rng.uniform(15, 25) * t) > 0)
+    return (0.3 * envelope * np.sin(phase) + 0.01 * rng.standard_normal(len(t))).astype(np.float32)
+
+
+def waves(count: int = 256) -> torch.Tensor:
+    return torch.from_numpy(np.stack([tone(i % 4, i) for i in range(count)]))
+
+
+def views_of(wave: torch.Tensor) -> Views:
+    frontend = Mel(RATE_HZ, win_s=0.032, hop_s=0.012, bands=32)
+    compress = Compress()
+    compress.fit(frontend(wave))
+    branch = Branch(2, power=[MixPower()], spec=[RandomResizeCrop(), Fader()])
+    return Views({"global": branch}, frontend, compress)
+
+
+def objective_of(name: str, overrides: Sequence[str] = (), seed: int = 0) -> Objective:
+    """An objective config around a small encoder; projector widths cut down."""
+    sizes = ["objective.projector.hidden=128", "objective.projector.outputs=64"]
+    cfg = compose("pretrain", ["corpus=x", "out=x", f"objective={name}", *sizes, *overrides])
+    torch.manual_seed(seed)
+    return instantiate(cfg.objective, encoder=SmallCnn(width=8, dim=64))
+
+
+def train(
+    name: str, overrides: Sequence[str] = (), steps: int = 100, lr: float = 3e-3, seed: int = 0
+) -> dict[str, float]:
+    """Train and return the figures of backbone and projection on clean windows."""
+    data = waves()
+    views = views_of(data)
+    objective = objective_of(name, overrides, seed)
+    optimizer = torch.optim.AdamW(objective.parameter_groups()["main"], lr=lr)
+    for step in range(steps):
+        rng = generator(seed, step)
+        rows = torch.randperm(len(data), generator=rng)[:64]
+        terms = objective(views(data[rows], rng), {}, rng)
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        objective.after_step((step + 1) / steps)
+    objective.eval()
+    with torch.no_grad():
+        embeddings = objective.embeddings(views.clean(data))
+    return {f"{name}/{figure}": v for name, z in embeddings.items() for figure, v in figures(z).items()}
