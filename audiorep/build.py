@@ -171,7 +171,9 @@ def plain_errors() -> Iterator[None]:
             cause = cause.__cause__
         if cause is not None:
             raise cause from None
-        raise AudiorepError(str(error).splitlines()[0]) from error
+        reason = str(error.__cause__ or error).splitlines()[0]
+        part = str(error).splitlines()[-1].removeprefix("full_key: ")
+        raise AudiorepError(f"the part '{part}' of the config cannot be made: {reason}") from error
 
 
 def device_of(accelerator: str) -> torch.device:

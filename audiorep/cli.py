@@ -131,9 +131,21 @@ def compose(verb: str, overrides: list[str]) -> Any:
             missing = sorted(OmegaConf.missing_keys(cfg))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise AudiorepError(explain(verb, error, hydra_compose)) from None
+        check_types(hydra_compose(verb), cfg)
     if missing:
         raise AudiorepError(f"{verb} needs {missing[0]}=...; see audiorep {verb} --help")
     return cfg
+
+
+def check_types(defaults: Any, cfg: Any) -> None:
+    """Refuse text where the default is a number or true/false."""
+    from omegaconf import OmegaConf
+
+    for name in flatten(OmegaConf.to_container(defaults, resolve=False)):
+        was, now = (OmegaConf.select(config, name, throw_on_resolution_failure=False) for config in (defaults, cfg))
+        if isinstance(was, bool | int | float) and isinstance(now, str):
+            wanted = "true or false" if isinstance(was, bool) else "a number"
+            raise AudiorepError(f"{name}={now}: {wanted} is needed here, such as {str(was).lower()}")
 
 
 def explain(verb: str, error: Exception, hydra_compose: Any) -> str:

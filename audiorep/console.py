@@ -19,7 +19,7 @@ def set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("audiorep").setLevel(logging.INFO)
-    for name in ("lightning.pytorch", "lightning.fabric", "torch.onnx", "torch.onnx._internal", "onnxscript"):
+    for name in ("lightning.pytorch", "lightning.fabric", "torch.onnx._internal.exporter._registration", "onnxscript"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -4,29 +4,33 @@ wave augments -> front-end -> power augments (mixing) -> compress -> spectrogram
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from audiorep import types
 from audiorep.augment.base import Augment
+from audiorep.errors import AudiorepError
 from audiorep.frontend import Compress, FrontEnd
 from audiorep.types import Spec, Wave
 
 
-@dataclass
-class Branch:
-    """One kind of view.
+class Branch(nn.Module):
+    """One kind of view: how many, and the augmentations in order on samples, on power, on the compressed spectrogram."""
 
-    count: how many views of this kind.
-    wave, power, spec: augmentations in order, on samples, on power, and on the compressed spectrogram.
-    """
-
-    count: int = 1
-    wave: Sequence[Augment] = field(default_factory=list)
-    power: Sequence[Augment] = field(default_factory=list)
-    spec: Sequence[Augment] = field(default_factory=list)
+    def __init__(
+        self,
+        count: int = 1,
+        wave: Sequence[Augment] = (),
+        power: Sequence[Augment] = (),
+        spec: Sequence[Augment] = (),
+    ) -> None:
+        super().__init__()
+        if count < 1:
+            raise AudiorepError(f"views: a branch with count={count} makes no views")
+        self.count = count
+        self.wave, self.power, self.spec = (nn.ModuleList(augments) for augments in (wave, power, spec))
 
 
 class Views(nn.Module):
@@ -40,10 +44,7 @@ class Views(nn.Module):
     def __init__(self, branches: Mapping[str, Branch], frontend: FrontEnd, compress: Compress) -> None:
         super().__init__()
         self.frontend, self.compress = frontend, compress
-        self.counts = {name: branch.count for name, branch in branches.items()}
-        self.wave = nn.ModuleDict({name: nn.ModuleList(branch.wave) for name, branch in branches.items()})
-        self.power = nn.ModuleDict({name: nn.ModuleList(branch.power) for name, branch in branches.items()})
-        self.spec = nn.ModuleDict({name: nn.ModuleList(branch.spec) for name, branch in branches.items()})
+        self.branches = nn.ModuleDict(dict(branches.items()))
 
     def clean(self, wave: Wave) -> Spec:
         """The spectrogram without any augmentation, as in evaluation."""
@@ -52,20 +53,20 @@ class Views(nn.Module):
     def forward(self, wave: Wave, rng: torch.Generator) -> types.Views:
         shared: Spec | None = None
         views: types.Views = {}
-        for name, count in self.counts.items():
+        for name, branch in self.branches.items():
             views[name] = []
-            for _ in range(count):
-                if len(self.wave[name]):  # type: ignore[arg-type]
-                    power = self.frontend(apply_all(self.wave[name], wave, rng))
+            for _ in range(branch.count):  # type: ignore[arg-type]
+                if len(branch.wave):  # type: ignore[arg-type]
+                    power = self.frontend(apply_all(branch.wave, wave, rng))
                 else:
                     shared = self.frontend(wave) if shared is None else shared
                     power = shared
-                spec = self.compress(apply_all(self.power[name], power, rng))
-                views[name].append(apply_all(self.spec[name], spec, rng))
+                spec = self.compress(apply_all(branch.power, power, rng))
+                views[name].append(apply_all(branch.spec, spec, rng))
         return views
 
 
-def apply_all(augments: nn.Module, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+def apply_all(augments: Any, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Apply augmentations one after the other."""
     for augment in augments.children():
         x = augment(x, rng)

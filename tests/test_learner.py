@@ -52,7 +52,9 @@ def fit(module: Learner, stop_after: int | None = None) -> Learner:
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[Stop()],
     )  # fmt: skip
-    loader = torch.utils.data.DataLoader(InMemory(), batch_sampler=module.sampler, collate_fn=collate)
+    loader = torch.utils.data.DataLoader(
+        InMemory(), batch_sampler=module.sampler, collate_fn=collate, generator=torch.Generator()
+    )
     try:
         trainer.fit(module, loader)
     except (KeyboardInterrupt, SystemExit):

@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnx
 import onnxruntime
 import soundfile
 import torch
+from jaxtyping import config as jaxtyping_config
 from jinja2 import Environment, PackageLoader
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -100,7 +102,7 @@ def write_onnx(model: Model, info: ModelInfo, path: Path) -> None:
     length = max(info.window_samples, model.frontend.n_fft)
     example = torch.zeros(2, length)
     dynamic = {"waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
-    with atomic(path) as temporary, warnings.catch_warnings():
+    with atomic(path) as temporary, warnings.catch_warnings(), unchecked_shapes():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             Exported(model).eval(),
@@ -125,6 +127,17 @@ def write_onnx(model: Model, info: ModelInfo, path: Path) -> None:
             entry = proto.metadata_props.add()
             entry.key, entry.value = key, value if isinstance(value, str) else json.dumps(value)
         onnx.save(proto, str(temporary))
+
+
+@contextmanager
+def unchecked_shapes() -> Iterator[None]:
+    """Shape checks cannot compare lengths that are symbols, as they are while a model is traced."""
+    before = jaxtyping_config.jaxtyping_disable
+    jaxtyping_config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping_config.update("jaxtyping_disable", before)
 
 
 def session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:

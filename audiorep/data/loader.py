@@ -108,7 +108,7 @@ def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLo
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
-        persistent_workers=False,
+        generator=torch.Generator().manual_seed(0),  # the loader would draw from the global one
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=None if workers == 0 else "spawn" if torch.cuda.is_available() else None,
     )
@@ -120,4 +120,5 @@ def fixed_batches(
     """Every fixed window (or `items`) once, in order of rows."""
     items = windows.fixed_items() if items is None else items
     chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
-    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers)
+    fresh = torch.Generator().manual_seed(0)  # the loader would draw from the global generator
+    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=fresh)

@@ -1,7 +1,5 @@
 """The default encoder where there is no GPU: a small strided CNN in the manner of BYOL-A."""
 
-from itertools import pairwise
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
@@ -54,6 +52,5 @@ def pool_rows(x: Tensor, rows: int) -> Tensor:
         return x
     if x.shape[2] % rows == 0:
         return x.unflatten(2, (rows, -1)).mean(3)
-    edges = torch.linspace(0, x.shape[2], rows + 1)
-    parts = [x[:, :, int(low) : max(int(low) + 1, int(high))].mean(2) for low, high in pairwise(edges)]
-    return torch.stack(parts, 2)
+    edges = [(row * x.shape[2] // rows, (row + 1) * x.shape[2] // rows) for row in range(rows)]
+    return torch.stack([x[:, :, low : max(low + 1, high)].mean(2) for low, high in edges], 2)

@@ -11,6 +11,9 @@ from audiorep.encoders.base import Encoder, map_to_tokens
 from audiorep.types import Features, Spec
 
 
+Heads = Float[Tensor, "b heads l d"]
+
+
 def positions(rows: int, columns: int, dim: int, device: torch.device) -> Float[Tensor, "l d"]:
     """Fixed sine-cosine position embedding: half of the dimensions for the band, half for the frame, any grid size.
 
@@ -29,8 +32,18 @@ def positions(rows: int, columns: int, dim: int, device: torch.device) -> Float[
     return torch.cat([row, column], 2).flatten(0, 1)
 
 
+def attend(q: Heads, k: Heads, v: Heads) -> Heads:
+    """``softmax(q k^T / sqrt(d)) v``: fused on a GPU; as plain products on a CPU, where they are several times faster.
+
+    Source: Vaswani et al. 2017, eq. 1.
+    """
+    if q.is_cuda:
+        return F.scaled_dot_product_attention(q, k, v)
+    return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1) @ v
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention. Source: Vaswani et al. 2017, eq. 1."""
+    """Multi-head self-attention. Source: Vaswani et al. 2017, section 3.2.2."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -40,7 +53,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):

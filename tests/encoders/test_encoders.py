@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
-from audiorep.encoders.vit import Vit, positions, take
+from audiorep.encoders.vit import Vit, attend, positions, take
 from audiorep.types import generator
 
 CONFIGS = sorted(Path("configs/encoder").glob("*.yaml"))
@@ -76,6 +76,11 @@ def test_mask_hides_the_content_of_tokens_but_not_their_place():
     torch.testing.assert_close(encoder(changed, mask=mask).tokens, hidden)
     moved = encoder(x, mask=mask.roll(1, 1)).tokens
     assert not torch.allclose(moved, hidden)
+
+
+def test_attention_equals_the_fused_kernel():
+    q, k, v = torch.randn(3, 2, 4, 7, 16, generator=generator(0)).unbind(0)
+    torch.testing.assert_close(attend(q, k, v), torch.nn.functional.scaled_dot_product_attention(q, k, v))
 
 
 def test_positions_are_all_different_and_take_picks_by_index():

@@ -1,0 +1,266 @@
+"""The commands as a user types them: the way through on a tiny corpus, and one clear line for wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from safetensors.numpy import load_file
+from toy import RATE_HZ, tone
+
+from audiorep import files
+from audiorep.cli import VERBS, main
+from audiorep.errors import AudiorepError
+
+TINY = [
+    "encoder.width=8", "encoder.dim=32", "trainer.max_steps=4", "trainer.precision=32-true", "data.batch_size=16",
+    "data.workers=0", "objective.projector.hidden=32", "objective.projector.outputs=16", "trainer.health_every=2",
+    "trainer.log_every=1", "evaluation.settings.resamples=20", "evaluation.settings.k=5",
+]  # fmt: skip
+
+
+def run(*arguments: object) -> int:
+    """Exit status of a command in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def refused(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """The one line that a refused command prints."""
+    assert run(*arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("audiorep: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(toy_corpus, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert run("pretrain", f"corpus={toy_corpus}", f"out={out}", *TINY) == 0
+    return out
+
+
+def test_audiorep_alone_explains_the_workflow_in_one_screen(capsys):
+    main([])
+    text = capsys.readouterr().out
+    assert len(text.splitlines()) <= 24 and all(verb in text for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_its_keys(verb, capsys):
+    assert run(verb, "--help") == 0
+    text = capsys.readouterr().out
+    assert "out:" in text and text.startswith(f"audiorep {verb}: ")
+
+
+def test_pretrain_leaves_model_metrics_logs_report_and_config(trained):
+    names = {path.name for path in trained.iterdir()}
+    wanted = {
+        "config.yaml",
+        "config.json",
+        "model.safetensors",
+        "metrics.json",
+        "report.html",
+        "last.ckpt",
+        "golden.wav",
+        "logs",
+    }
+    assert names == wanted
+    metrics = json.loads((trained / "metrics.json").read_text())
+    for name in ("knn/accuracy", "linear/cmap", "linear@1/balanced_accuracy", "rankme", "embedding_std"):
+        assert {name, f"mel/{name}", f"random/{name}"} <= metrics.keys()
+    assert metrics["knn/accuracy/low"] <= metrics["knn/accuracy"] <= metrics["knn/accuracy/high"]
+    curves = pd.read_csv(next((trained / "logs" / "csv").rglob("metrics.csv")))
+    assert {"loss", "backbone/rankme", "backbone/std", "projection/std", "lr", "windows_per_s"} <= set(curves.columns)
+    assert list((trained / "logs" / "tensorboard").rglob("events*"))
+
+
+def test_evaluate_a_saved_model_gives_the_same_scores(trained, toy_corpus, tmp_path):
+    out = tmp_path / "evaluation"
+    keys = ["evaluation.settings.resamples=20", "evaluation.settings.k=5"]
+    assert run("evaluate", f"model={trained}", f"corpus={toy_corpus}", f"out={out}", *keys) == 0
+    a, b = (json.loads((folder / "metrics.json").read_text()) for folder in (trained, out))
+    assert a == pytest.approx(b, rel=1e-6)
+
+
+def test_export_then_embed_from_run_bundle_and_onnx_agree(trained, toy_corpus, tmp_path):
+    bundle = tmp_path / "bundle"
+    assert run("export", f"model={trained}", f"out={bundle}") == 0
+    tables = []
+    for i, model in enumerate((trained, bundle, bundle / "model.onnx")):
+        out = tmp_path / f"e{i}"
+        assert run("embed", f"model={model}", f"recordings={toy_corpus.parent}", f"out={out}") == 0
+        tables.append(np.stack(pq.read_table(out / "embeddings.parquet")["embedding"].to_pylist()))
+    assert len(tables[0]) == 96 and np.array_equal(tables[0], tables[1])
+    assert np.linalg.norm(tables[2] - tables[0]) < 1e-4 * np.linalg.norm(tables[0])
+
+
+def test_index_makes_one_manifest_of_recordings_with_raven_tables(tmp_path):
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", np.concatenate([tone(0, 0), tone(1, 0)]), RATE_HZ)
+    soundfile.write(folder / "b.wav", tone(2, 0), RATE_HZ)
+    (folder / "a.Table.1.selections.txt").write_text(
+        "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tSpecies\n"
+        "1\tSpectrogram 1\t1\t0.1\t0.4\t500\t3000\tup\n2\tSpectrogram 1\t1\t0.6\t0.9\t500\t3000\tdown\n"
+    )
+    assert run("index", f"recordings={folder}", f"out={tmp_path / 'c.csv'}") == 0
+    table = pd.read_csv(tmp_path / "c.csv", keep_default_na=False)
+    assert table["label"].tolist() == ["up", "down", ""] and table["path"].iloc[0] == "recordings/a.wav"
+
+
+def test_check_names_what_is_wrong_and_exits_with_one(tmp_path):
+    soundfile.write(tmp_path / "good.wav", tone(0, 0), RATE_HZ)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(4000), RATE_HZ)
+    (tmp_path / "bad.wav").write_bytes(b"not sound")
+    out = tmp_path / "check.json"
+    assert run("check", f"corpus={tmp_path}", f"out={out}") == 1
+    found = {(f["kind"], Path(f["path"]).name) for f in json.loads(out.read_text())["findings"]}
+    assert found == {("unusable", "bad.wav"), ("silent", "silent.wav")}
+
+
+def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(toy_corpus, tmp_path):
+    out = tmp_path / "sweep"
+    assert (
+        run("pretrain", "-m", f"corpus={toy_corpus}", f"out={out}", "seed=0,1", "evaluation.protocol=[knn]", *TINY) == 0
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["seed=0", "seed=1"]
+    a, b = (load_file(out / name / "model.safetensors")["encoder.mix.0.weight"] for name in ("seed=0", "seed=1"))
+    assert not np.array_equal(a, b)
+
+
+def test_the_same_seed_gives_the_same_model(trained, toy_corpus, tmp_path):
+    assert run("pretrain", f"corpus={toy_corpus}", f"out={tmp_path / 'again'}", *TINY) == 0
+    a, b = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path / "again"))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_in_the_same_weights(toy_corpus, tmp_path):
+    keys = [
+        f"corpus={toy_corpus}",
+        *TINY,
+        "trainer.max_steps=60",
+        "trainer.checkpoint_every_s=0.05",
+        "evaluation.protocol=[]",
+    ]
+    assert run("pretrain", f"out={tmp_path / 'whole'}", *keys) == 0
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "audiorep.cli", "pretrain", f"out={out}", *keys, "resume=true"]
+    rng = np.random.default_rng(int(time.time()))
+    for _ in range(2):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (out / "last.ckpt").exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert (out / "last.ckpt").exists()
+    assert run("pretrain", f"out={out}", *keys, "resume=true") == 0
+    a, b = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", out))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_corrupt_file_among_good_ones_is_left_out_and_named(toy_corpus, tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    rows = pd.read_csv(toy_corpus).head(64)
+    for name in rows["path"]:
+        (folder / name).write_bytes((toy_corpus.parent / name).read_bytes())
+    whole = (folder / "003.wav").read_bytes()
+    (folder / "003.wav").write_bytes(whole[: len(whole) // 2])  # truncated
+    (folder / "005.wav").write_bytes(b"")
+    soundfile.write(folder / "007.wav", np.full(4000, np.nan), RATE_HZ, subtype="FLOAT")
+    rows.to_csv(folder / "c.csv", index=False)
+    out = tmp_path / "run"
+    assert run("pretrain", f"corpus={folder / 'c.csv'}", f"out={out}", *TINY, "trainer.max_steps=12") == 0
+    left_out = pd.read_csv(out / "quarantine.csv")
+    reasons = {Path(path).name: reason for path, reason in zip(left_out["path"], left_out["reason"], strict=True)}
+    assert "empty" in reasons["005.wav"] and "NaN" in reasons["007.wav"]
+    assert reasons.keys() <= {"003.wav", "005.wav", "007.wav"}
+    assert "005.wav" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["pretrian", "corpus=x"], "did you mean pretrain"),
+        (["pretrain", "corpus=x", "trainer.max_stepz=5"], "did you mean 'trainer.max_steps'"),
+        (["pretrain", "corpus=x", "objective=simcrl"], "did you mean 'simclr'"),
+        (["pretrain", "corpus=x", "objectiv=simclr"], "did you mean 'objective'"),
+        (["pretrain", "corpus"], "no key=value"),
+        (["pretrain"], "needs corpus="),
+        (["pretrain", "corpus=nowhere.csv"], "corpus=nowhere.csv: no such file or folder"),
+        (["evaluate", "model=nowhere", "corpus=x"], "model=nowhere: no config.json"),
+        (["embed", "model=x", "recordings=nowhere"], "recordings=nowhere: no such file"),
+        (["pretrain", "corpus=CORPUS", "frontend.f_max_hz=5000"], "Nyquist"),
+        (["pretrain", "corpus=CORPUS", "window.length_s=0.01"], "shorter than n_fft"),
+        (["pretrain", "corpus=CORPUS", "window.length_s=-1"], "must be above 0"),
+        (["pretrain", "corpus=CORPUS", "split.column=nothing"], "no such column"),
+        (["pretrain", "corpus=CORPUS", "split.folds=20"], "fewer than split.folds=20"),
+        (["pretrain", "corpus=CORPUS", "data.batch_size=1000"], "lower data.batch_size"),
+        (["pretrain", "corpus=CORPUS", "objective=mae", "encoder=small_cnn"], "choose encoder=vit_mini"),
+        (["pretrain", "corpus=CORPUS", "objective=byol", "objective.predictor.outputs=7"], "must equal"),
+        (["pretrain", "corpus=CORPUS", "trainer.max_steps=abc"], "trainer.max_steps"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)  # fmt: skip
+def test_wrong_input_gets_one_clear_line(arguments, words, toy_corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    filled = [argument.replace("CORPUS", str(toy_corpus)) for argument in arguments]
+    assert words in refused(capsys, *filled)
+
+
+def test_wrong_manifests_get_one_clear_line(tmp_path, capsys):
+    manifest = tmp_path / "m.csv"
+    for text, words in (
+        ("label\nx\n", "no column with the recordings' paths"),
+        ("path,label\nnone.wav,x\n", "none of the 1 rows can be used"),
+        ("path,start_s\nnone.wav,abc\n", "row 2: column 'start_s'"),
+        ("path,start_s,end_s\nnone.wav,2,1\n", "row 2: end_s is not after start_s"),
+        ("path,label\n", "no rows"),
+    ):
+        manifest.write_text(text)
+        assert words in refused(capsys, "pretrain", f"corpus={manifest}", f"out={tmp_path / 'out'}", "overwrite=true")
+
+
+def test_an_output_folder_that_is_not_empty_is_refused(trained, toy_corpus, capsys):
+    assert "is not empty" in refused(capsys, "pretrain", f"corpus={toy_corpus}", f"out={trained}", *TINY)
+
+
+def test_a_class_with_one_example_is_named_and_left_out(toy_corpus, tmp_path):
+    rows = pd.read_csv(toy_corpus)
+    rows["path"] = [str(toy_corpus.parent / name) for name in rows["path"]]
+    rows.loc[0, "label"] = "rare"
+    rows.to_csv(tmp_path / "c.csv", index=False)
+    out = tmp_path / "run"
+    assert run("pretrain", f"corpus={tmp_path / 'c.csv'}", f"out={out}", *TINY) == 0
+    assert "class &#39;rare&#39; has a single example" in (out / "report.html").read_text()
+
+
+def test_a_checkpoint_of_another_version_is_refused(trained, toy_corpus, tmp_path, capsys):
+    import torch
+
+    out = tmp_path / "old"
+    out.mkdir()
+    torch.save({"audiorep_checkpoint": 0}, out / "last.ckpt")
+    line = refused(capsys, "pretrain", f"corpus={toy_corpus}", f"out={out}", "resume=true", *TINY)
+    assert "checkpoint of version 0" in line
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(AudiorepError, match="No space left on device; nothing half-written"):
+        files.write_text(tmp_path / "x.json", "{}")
+    assert not list(tmp_path.iterdir())
