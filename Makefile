@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test slow lint format bench docs wheel clean
+.PHONY: install demo test slow lint format wheel clean
 
 install: $(STAMP)
 
@@ -33,9 +33,6 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-bench: install
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -24,6 +24,7 @@ from audiorep.errors import AudiorepError
 from audiorep.evaluate.protocol import Sides, make_sides
 from audiorep.frontend import Compress, FrontEnd
 from audiorep.model import Model
+from audiorep.types import Wave
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,18 @@ def fit_compression(model: Model, windows: Windows, seed: int, count: int = 512)
             for batch in fixed_batches(windows, 64, items=[items[i] for i in chosen])
         ]
     model.compress.fit(torch.cat(power).clone())
+
+
+def background_bank(cfg: DictConfig, corpus: Corpus, windows: Windows, rows: np.ndarray | None) -> Wave:
+    """Up to `data.background_windows` windows [m t] of the rows labelled as background; of any rows where none is."""
+    label = corpus.manifest.frame["label"].str.lower().to_numpy(dtype=str)
+    quiet = np.flatnonzero(np.isin(label if rows is None else label[rows], list(cfg.data.background)))
+    if not len(quiet):
+        log.info("no row is labelled %s: other windows serve as background", " or ".join(cfg.data.background))
+        quiet = np.arange(len(windows))
+    order = np.random.default_rng([cfg.seed, 4]).permutation(quiet)[: cfg.data.background_windows]
+    batches = fixed_batches(windows, 64, items=[(int(row), 0, 1, -1) for row in order])
+    return torch.cat([to_device(batch, torch.device("cpu"))["wave"] for batch in batches])
 
 
 @contextmanager

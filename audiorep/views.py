@@ -46,6 +46,11 @@ class Views(nn.Module):
         self.frontend, self.compress = frontend, compress
         self.branches = nn.ModuleDict(dict(branches.items()))
 
+    @property
+    def augments(self) -> list[Augment]:
+        """All augmentations of all branches."""
+        return [module for module in self.branches.modules() if isinstance(module, Augment)]
+
     def clean(self, wave: Wave) -> Spec:
         """The spectrogram without any augmentation, as in evaluation."""
         return self.compress(self.frontend(wave))

@@ -189,6 +189,39 @@ def test_a_corrupt_file_among_good_ones_is_left_out_and_named(toy_corpus, tmp_pa
     assert "005.wav" in (out / "report.html").read_text()
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path("configs/views").glob("*.yaml")))
+@pytest.mark.parametrize("seconds", [0.3, 0.9])
+def test_every_views_config_trains_at_two_window_lengths(name, seconds, toy_corpus, tmp_path):
+    keys = [f"views={name}", f"window.length_s={seconds}", f"out={tmp_path / 'run'}", "trainer.max_steps=2"]
+    objective = "mae" if name in ("clean", "crop") else "simclr"
+    tiny = [*TINY, *keys] if objective == "simclr" else [*keys, *TINY[2:6], "encoder.dim=48", "encoder.depth=1"]
+    assert run("pretrain", f"corpus={toy_corpus}", f"objective={objective}", *tiny, "evaluation.protocol=[knn]") == 0
+
+
+@pytest.mark.parametrize("keys", [["frontend=stft"], ["compress=pcen"], ["compress=decibel"], ["frontend=kaldi_fbank"],
+                                  ["optimizer=lars"], ["window.channel=1"]], ids=" ".join)  # fmt: skip
+def test_other_parts_train_too(keys, toy_corpus, tmp_path):
+    assert run("pretrain", f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", *TINY, *keys, "trainer.max_steps=2") == 0
+
+
+def test_labels_of_several_classes_are_evaluated_by_cmap(toy_corpus, tmp_path):
+    rows = pd.read_csv(toy_corpus)
+    rows["path"] = [str(toy_corpus.parent / name) for name in rows["path"]]
+    rows["label"] = ["up|loud", "down", "flat|-up", "", *rows["label"][4:]]
+    rows.to_csv(tmp_path / "c.csv", index=False)
+    keys = ["labels.multilabel=true", "labels.complete=true", f"out={tmp_path / 'run'}"]
+    assert run("pretrain", f"corpus={tmp_path / 'c.csv'}", *keys, *TINY) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0.2 < metrics["linear/cmap"] <= 1.0 and "mel/knn/cmap" in metrics and "knn/accuracy" not in metrics
+
+
+def test_recordings_without_labels_train_and_are_not_scored(toy_corpus, tmp_path):
+    out = tmp_path / "run"
+    keys = [f"corpus={toy_corpus.parent}", "format=recordings", f"out={out}", "transductive=true"]
+    assert run("pretrain", *keys, *TINY) == 0
+    assert json.loads((out / "metrics.json").read_text()) == {} and "no labels" in (out / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     "arguments,words",
     [

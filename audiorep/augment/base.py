@@ -18,9 +18,15 @@ class Augment(nn.Module):
         p: probability that a sample is augmented at all; the others pass unchanged.
     """
 
+    wants_background = False
+    """Whether `fill` must be called with background sounds before use."""
+
     def __init__(self, p: float = 1.0) -> None:
         super().__init__()
         self.p = p
+
+    def fill(self, bank: Float[Tensor, "m t"]) -> None:
+        """Take a bank of background waves; most augmentations need none."""
 
     def sample(self, x: Tensor, rng: torch.Generator) -> Params:
         """Draw the parameters for a batch: tensors whose first axis is the batch."""

@@ -94,8 +94,11 @@ class ColouredNoise(Augment):
 class BackgroundMix(Augment):
     """Add a random stretch of real background at a drawn signal-to-noise ratio, uniform in [low_db, high_db].
 
-    The bank [m t'] of background waves, at the model's rate, is given once with `fill`; it is kept in the state.
+    The bank [m t'] of background waves, at the model's rate, is given once with `fill`. A wave longer than the bank's
+    runs through it again.
     """
+
+    wants_background = True
 
     def __init__(self, low_db: float = 0.0, high_db: float = 20.0, p: float = 0.5) -> None:
         super().__init__(p)
@@ -104,7 +107,7 @@ class BackgroundMix(Augment):
         self.bank: Tensor
 
     def fill(self, bank: Wave) -> None:
-        """Give the background waves, [m t'], t' at least as long as the waves they are added to."""
+        """Give the background waves."""
         self.bank = bank.to(self.bank.device)
 
     def sample(self, x: Wave, rng: torch.Generator) -> Params:

@@ -1,5 +1,6 @@
 """Decode a stretch of one recording by seeking to it: int16 where the file has 16 bits or fewer, float32 otherwise."""
 
+import re
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -10,12 +11,13 @@ import soxr
 
 from audiorep.errors import AudioError
 
-EXTENSIONS = frozenset(f".{name.lower()}" for name in soundfile.available_formats()) | {
+EXTENSIONS = (frozenset(f".{name.lower()}" for name in soundfile.available_formats()) - {".raw"}) | {
     ".aif",
     ".oga",
     ".opus",
     ".mp3",
 }
+"""Endings of sound files; raw samples have no header that tells their rate."""
 NARROW = frozenset(
     {
         "PCM_16",
@@ -34,6 +36,13 @@ NARROW = frozenset(
 
 RESAMPLER_MARGIN = 256
 """Samples of context, at the slower of the two rates, read on both sides of a stretch that is resampled."""
+
+
+SHORT_CHUNK = re.compile(r"^\s*(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""How libsndfile notes that fewer bytes of samples are there than a WAV or AIFF header says; it reads on regardless."""
+
+STREAMED_BYTES = 0x7FFF0000
+"""Sizes from here on stand for "not known yet" (ffmpeg or sox into a pipe): nothing is missing."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ def probe(path: str | Path) -> AudioInfo:
     """Read a file's header.
 
     Raises:
-        AudioError: missing, empty, corrupt or zero-length.
+        AudioError: missing, empty, corrupt, zero-length, or with fewer samples than its header promises (WAV, AIFF).
     """
     path = Path(path)
     if not path.is_file():
@@ -68,10 +77,12 @@ def probe(path: str | Path) -> AudioInfo:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     try:
         info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, RuntimeError) as error:
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
     if info.frames <= 0:
         raise AudioError(f"{path}: holds no samples (zero-length)")
+    if (short := SHORT_CHUNK.search(info.extra_info)) and int(short[2]) < int(short[1]) < STREAMED_BYTES:
+        raise AudioError(f"{path}: truncated: {short[2]} bytes of samples are there, its header says {short[1]}")
     return AudioInfo(info.samplerate, info.frames, info.channels, "int16" if info.subtype in NARROW else "float32")
 
 
@@ -100,7 +111,7 @@ def read(path: str | Path, start: int, count: int, channel: int | None = None) -
         raise AudioError(f"{path}: cannot decode samples {start} to {start + count} ({_reason(error)})") from error
     if len(samples) < last - first:
         raise AudioError(f"{path}: truncated: ends {last - first - len(samples)} samples before its header says")
-    if channel is not None and channel > samples.shape[1]:
+    if channel is not None and not 1 <= channel <= samples.shape[1]:
         raise AudioError(f"{path}: has {samples.shape[1]} channel(s), channel {channel} was asked for")
     mono = samples[:, 0] if samples.shape[1] == 1 else _mono(samples, channel)
     if dtype == "float32" and not np.isfinite(mono).all():

@@ -33,7 +33,7 @@ def encode(
     """
     number = {name: i for i, name in enumerate(classes)}
     if not multilabel:
-        several = next((label for label in labels if "|" in label and label not in number), None)
+        several = next((label for label in labels if "|" in label), None)
         if several is not None:
             raise AudiorepError(f"the label {several!r} names several classes: say labels.multilabel=true")
         return np.array([number.get(label, -1) for label in labels], dtype=np.int64)

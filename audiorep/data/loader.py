@@ -81,6 +81,13 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     return batch
 
 
+def collate_known(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """`collate`; where not one item could be decoded, only `failed` and an empty `index`."""
+    if all("failed" in item for item in items):
+        return {"index": torch.empty(0, dtype=torch.int64), "failed": [item["failed"] for item in items]}
+    return collate(items)
+
+
 def _one_dtype(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if len({item["wave"].dtype for item in items}) == 1:
         return items
@@ -115,10 +122,15 @@ def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLo
 
 
 def fixed_batches(
-    windows: Windows, batch_size: int, workers: int = 0, items: list[Item] | None = None
+    windows: Windows,
+    batch_size: int,
+    workers: int = 0,
+    items: list[Item] | None = None,
+    all_may_fail: bool = False,
 ) -> DataLoader[Any]:
-    """Every fixed window (or `items`) once, in order of rows."""
+    """Every fixed window (or `items`) once, in order of rows; with `all_may_fail` batched by `collate_known`."""
     items = windows.fixed_items() if items is None else items
     chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
     fresh = torch.Generator().manual_seed(0)  # the loader would draw from the global generator
-    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=fresh)
+    stack = collate_known if all_may_fail else collate
+    return DataLoader(windows, batch_sampler=chunks, collate_fn=stack, num_workers=workers, generator=fresh)

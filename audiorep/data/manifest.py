@@ -81,6 +81,9 @@ def canonical(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     """
     names = {column: str(column).strip().lower() for column in table.columns}
     table = table.rename(columns=names)
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise AudiorepError(f"{source}: two columns are called '{twice}'; rename one of them")
     path_name = next((name for name in PATH_NAMES if name in table.columns), None)
     if path_name is None:
         raise AudiorepError(
@@ -94,7 +97,7 @@ def canonical(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     table["path"] = [str((root / str(path).strip()).resolve()) for path in table["path"]]
     for name in ("start_s", "end_s"):
         table[name] = _seconds(table, name, source)
-    backwards = table["end_s"] <= table["start_s"]
+    backwards = table["end_s"] <= table["start_s"].fillna(0.0)
     if backwards.any():
         raise AudiorepError(f"{source}: row {_row(backwards)}: end_s is not after start_s")
     table["label"] = _text(table, "label", "")
@@ -189,8 +192,8 @@ def _relative(path: str, folder: Path) -> str:
 
 
 def _row(mask: pd.Series) -> int:
-    """The first marked row as a person counts it in the file: the header is row 1."""
-    return int(np.flatnonzero(mask.to_numpy())[0]) + 2
+    """The first marked row as a person counts it in the file: the header is row 1; the index tells of blank lines."""
+    return int(mask.index[np.flatnonzero(mask.to_numpy())[0]]) + 2
 
 
 def _seconds(table: pd.DataFrame, name: str, source: Path) -> pd.Series:

@@ -33,10 +33,15 @@ class Split:
 def split_by_group(frame: pd.DataFrame, by: str = "group", folds: int = 5, fold: int = 0) -> Split:
     """Fold `fold` of `folds` is the test side. Groups are dealt, largest first, to the fold with fewest labelled rows.
 
+    Rows without a value in the column are one group.
+
     Raises:
-        AudiorepError: no such column, fewer groups than folds, or a fold that does not exist.
+        AudiorepError: no such column, fewer groups than folds, a single fold, or a fold that does not exist.
     """
     groups = _column(frame, by, "split.by")
+    groups = groups.astype(object).where(groups.notna(), "")
+    if folds < 2:
+        raise AudiorepError(f"split.folds={folds}: at least two folds are needed, one of them is the test side")
     if not 0 <= fold < folds:
         raise AudiorepError(
             f"split.fold={fold} does not exist: folds count from 0 to {folds - 1} (split.folds={folds})"
@@ -69,6 +74,8 @@ def split_by_column(frame: pd.DataFrame, column: str, test: Sequence[str], group
             f"split.test={unknown[0]!r} does not occur in column '{column}'; there are: {', '.join(sorted(set(values))[:12])}"
         )
     in_test = values.isin(wanted).to_numpy()
+    if not in_test.any():
+        raise AudiorepError(f"split.column={column} split.test={wanted}: no row is on the test side")
     if in_test.all():
         raise AudiorepError(f"split.column={column} split.test={wanted}: every row is on the test side")
     groups = frame[group].astype(str)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audiorep.data.loader import fixed_batches, to_device
 from audiorep.data.windows import Windows
+from audiorep.errors import AudiorepError
 from audiorep.model import Model
 from audiorep.types import Batch, Spec
 
@@ -35,12 +36,16 @@ def embed_rows(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Embedded:
-    """Run `extract` over every fixed window and average by row, in float64."""
+    """Run `extract` over every fixed window and average by row, in float64.
+
+    Raises:
+        AudiorepError: not one row could be decoded.
+    """
     rows = len(windows)
     sums: dict[str, np.ndarray] = {}
     counts = np.zeros(rows)
     failed: list[tuple[int, str]] = []
-    loader = fixed_batches(windows, batch_size, workers)
+    loader = fixed_batches(windows, batch_size, workers, all_may_fail=True)
     for done, raw in enumerate(loader, 1):
         failed += raw.get("failed", [])
         if len(raw["index"]):
@@ -52,6 +57,10 @@ def embed_rows(
                 np.add.at(total, index, value.double().cpu().numpy())
         if progress:
             progress(done, len(loader))
+    if not counts.any():
+        raise AudiorepError(
+            f"not one of {rows} rows could be decoded{f'; the first: {failed[0][1]}' if failed else ''}"
+        )
     values = {name: (total / np.maximum(counts, 1.0)[:, None]).astype(np.float32) for name, total in sums.items()}
     return Embedded(values, counts > 0, failed)
 

@@ -60,6 +60,8 @@ def average_precision(
     present: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"], weight: Weight
 ) -> Float[np.ndarray, " m"]:
     """``sum_k (R_k - R_{k-1}) P_k`` over the thresholds of the scores, ties taken together; NaN without a positive."""
+    if not present.any():
+        return np.full(len(weight), np.nan)
     order = np.argsort(-score, kind="stable")
     last_of_tie = np.append(np.diff(score[order]) != 0, True)
     ordered = weight[:, order]
@@ -108,12 +110,18 @@ def group_weights(group: np.ndarray, resamples: int, seed: int) -> Weight:
 
 
 def score_with_interval(p: Predictions, resamples: int = 300, seed: int = 0) -> dict[str, float]:
-    """Every metric with its 95 % bootstrap interval: {"accuracy": ., "accuracy/low": ., "accuracy/high": ., ...}."""
+    """Every metric with its 95 % bootstrap interval: {"accuracy": ., "accuracy/low": ., "accuracy/high": ., ...}.
+
+    Without `resamples` there are no intervals.
+    """
     out: dict[str, float] = {}
     ones, weight = np.ones((1, len(p.truth))), group_weights(p.group, resamples, seed)
     for name, metric in (MULTI_LABEL if p.multilabel else SINGLE_LABEL).items():
         out[name] = float(metric(p, ones)[0])
-        out[f"{name}/low"], out[f"{name}/high"] = (float(q) for q in np.nanquantile(metric(p, weight), [0.025, 0.975]))
+        if resamples:
+            out[f"{name}/low"], out[f"{name}/high"] = (
+                float(q) for q in np.nanquantile(metric(p, weight), [0.025, 0.975])
+            )
     return out
 
 

@@ -104,33 +104,37 @@ def make_sides(
     """Labelled rows of both sides; classes that one side lacks are left out, and named.
 
     Raises:
-        AudiorepError: nothing to evaluate: fewer than two classes stand on both sides.
+        AudiorepError: nothing to evaluate: fewer than two classes (one, if multi-label) stand on both sides.
     """
     multilabel = truth.ndim == 2
-    notes: list[str] = []
-    if multilabel:
-        labelled = ~np.isnan(truth).all(1)
-        return Sides(train[labelled[train]], test[labelled[test]], truth, group, classes), notes
-    labelled = truth >= 0
+    labelled = ~np.isnan(truth).all(1) if multilabel else truth >= 0
+    present = truth == 1 if multilabel else truth[:, None] == np.arange(len(classes))
     train, test = train[labelled[train]], test[labelled[test]]
-    both = np.intersect1d(truth[train], truth[test])
+    in_train, in_test = present[train].any(0), present[test].any(0)
+    both = np.flatnonzero(in_train & in_test)
+    notes: list[str] = []
     for c, name in enumerate(classes):
-        count = int((truth == c).sum())
+        count = int(present[:, c].sum())
         if c in both or not count:
             continue
-        where = "training" if c not in truth[train] else "test"
+        where = "test" if in_train[c] else "training"
         reason = "has a single example" if count == 1 else f"has no example on the {where} side"
         notes.append(f"class '{name}' {reason} and is left out of the evaluation")
-    if len(both) < 2:
+    needed = 1 if multilabel else 2
+    if len(both) < needed:
         raise AudiorepError(
-            f"{len(both)} class(es) have labelled rows on both sides of the split: at least two are needed; "
+            f"{len(both)} class(es) have labelled rows on both sides of the split: at least {needed} needed; "
             "label more rows or choose another split"
         )
-    number = np.full(len(classes) + 1, -1)
-    number[both] = np.arange(len(both))
-    kept = number[truth]
-    sides = Sides(train[kept[train] >= 0], test[kept[test] >= 0], kept, group, [classes[c] for c in both])
-    return sides, notes
+    if multilabel:
+        kept = truth[:, both]
+        known = ~np.isnan(kept).all(1)
+    else:
+        number = np.full(len(classes) + 1, -1)
+        number[both] = np.arange(len(both))
+        kept = number[truth]
+        known = kept >= 0
+    return Sides(train[known[train]], test[known[test]], kept, group, [classes[int(c)] for c in both]), notes
 
 
 def prefixed(prefix: str, scores: Scores) -> Scores:

@@ -2,12 +2,15 @@
 
 import logging
 import time
+from pathlib import Path
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from audiorep.cli import compose
 from audiorep.console import progress_bar
 from audiorep.data.demo import generate_demo_corpus
+from audiorep.data.manifest import canonical, write_manifest
 from audiorep.files import output_folder
 from audiorep.verbs.check import check
 from audiorep.verbs.embed import embed
@@ -29,10 +32,11 @@ def demo(cfg: DictConfig) -> dict[str, float]:
     step("2 of 6", "index: long recordings with Raven tables become one manifest")
     index(settings("index", recordings=corpus / "recordings", out=out / "recordings.csv"))
     step("3 of 6", "check: the corpus doctor")
-    check(settings("check", corpus=manifest, out=out / "check.json"))
+    joined = join(manifest, out / "recordings.csv", out / "corpus.csv")
+    check(settings("check", corpus=joined, out=out / "check.json"))
     step("4 of 6", "pretrain on the sites that are not held out, then evaluate on those that are")
     run = out / "run"
-    pretraining = OmegaConf.merge(cfg, {"corpus": str(corpus / cfg.manifest), "out": str(run)})
+    pretraining = OmegaConf.merge(cfg, {"corpus": str(joined), "out": str(run)})
     metrics = pretrain(OmegaConf.create(OmegaConf.to_container(pretraining)))  # type: ignore[arg-type]
     step("5 of 6", "export: one folder to share, ONNX checked against torch")
     export(settings("export", model=run, out=out / "bundle", license="cc0-1.0", title="audiorep demo encoder"))
@@ -42,6 +46,16 @@ def demo(cfg: DictConfig) -> dict[str, float]:
     )
     log.info("done in %.0f s; open %s", time.monotonic() - began, run / "report.html")
     return metrics
+
+
+def join(clips: Path, recordings: Path, out: Path) -> Path:
+    """Clips, some of them labelled, and the long recordings as unlabelled rows: the corpus that a user has."""
+    few = canonical(pd.read_csv(clips, keep_default_na=False, dtype=str), clips)
+    paths = canonical(pd.read_csv(recordings, usecols=["path"], dtype=str), recordings)["path"].drop_duplicates()
+    sites = [Path(path).name.split("_")[0] for path in paths]
+    whole = pd.DataFrame({"path": paths.to_numpy(), "label": "", "group": sites})
+    write_manifest(pd.concat([few, whole], ignore_index=True), out)
+    return out
 
 
 def settings(verb: str, **keys: object) -> DictConfig:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 SHOWN = (
     "knn/accuracy",
     "knn/balanced_accuracy",
+    "knn/cmap",
     "linear@1/balanced_accuracy",
     "linear@5/balanced_accuracy",
     "linear/balanced_accuracy",

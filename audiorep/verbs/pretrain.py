@@ -67,6 +67,10 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
             write_quarantine([*corpus.manifest.quarantined, *failed.values()], out / "quarantine.csv")
 
     learner = make_learner(cfg, model, windows, out, on_failed)
+    if any(augment.wants_background for augment in learner.views.augments):
+        bank = build.background_bank(cfg, corpus, windows, rows)
+        for augment in learner.views.augments:
+            augment.fill(bank)
     log.info(
         "%d windows of %g s from %d rows, %s with %.2f million parameters, %s",
         len(learner.sampler.rows),
@@ -126,7 +130,7 @@ def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
     trainer = L.Trainer(
         max_epochs=1,
         accelerator=cfg.trainer.accelerator,
-        devices=cfg.trainer.devices,
+        devices=1,
         precision=cfg.trainer.precision,
         logger=loggers,
         callbacks=[TrainingBar()],

@@ -1,10 +1,13 @@
 """Raven selection tables: tab-separated text, one selection a row."""
 
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
 
 from audiorep.data.formats.folders import find_audio
+from audiorep.data.formats.table import read_text_table
 from audiorep.errors import AudiorepError
 
 CORE = {
@@ -16,6 +19,7 @@ CORE = {
     "low freq (hz)": "low_hz",
     "high freq (hz)": "high_hz",
 }
+TIMES = {"start_s": "Begin Time (s)", "end_s": "End Time (s)"}
 MULTI = ("begin file", "begin path", "file offset (s)")
 LABEL_NAMES = (
     "annotation",
@@ -52,10 +56,11 @@ def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
     `File Offset (s)` where the table spans several files and names them.
 
     Raises:
-        AudiorepError: no times, or no label column to be found; names the file and its columns.
+        AudiorepError: no times, a time that is no number, an end before its start, or no label column to be found;
+            names the file, the row and the column.
     """
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = read_text_table(path, "\t")
     except (ValueError, OSError) as error:
         raise AudiorepError(f"{path}: not readable as a Raven selection table: {error}".replace("\n", " ")) from error
     lower = {str(name).strip().lower(): name for name in table.columns}
@@ -75,9 +80,15 @@ def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
     table["label"] = table[wanted].str.strip() if wanted is not None else ""
     if "selection" in table and "view" in table:
         table = table.drop_duplicates(["selection", "start_s", "end_s", "label"])
-    if "file offset (s)" in table and len(table):
-        start, end, offset = (_numbers(table, name, path) for name in ("start_s", "end_s", "file offset (s)"))
-        table["start_s"], table["end_s"] = offset, offset + (end - start)
+    start, end = (_numbers(table, name, path, column) for name, column in TIMES.items())
+    if (backwards := (end <= start).to_numpy()).any():
+        raise AudiorepError(
+            f"{path}: row {table.index[backwards][0] + 2}: column 'End Time (s)' is not after 'Begin Time (s)'"
+        )
+    if "file offset (s)" in table:
+        offset = _numbers(table, "file offset (s)", path, "File Offset (s)")
+        start, end = offset, offset + (end - start)
+    table["start_s"], table["end_s"] = start, end
     return table.reset_index(drop=True)
 
 
@@ -109,15 +120,18 @@ class Raven:
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
         root = recordings if recordings.is_dir() else recordings.parent
         found = find_audio(root)
-        by_name = {path.name.lower(): path for path in found}
-        by_stem = {path.stem.lower(): path for path in found}
+        by_name, by_stem = _index(found, lambda path: path.name), _index(found, lambda path: path.stem)
         parts = []
         for source in find_tables(annotations or recordings):
             table = read_table(source, self.label_column)
             if "begin path" in table or "begin file" in table:
                 column = "begin file" if "begin file" in table else "begin path"
-                names = [name.replace("\\", "/").rsplit("/", 1)[-1].lower() for name in table[column]]
-                table["path"] = [str(by_name.get(name, root / name)) for name in names]
+                full = table["begin path" if "begin path" in table else column].str.replace("\\", "/")
+                names = [name.replace("\\", "/").rsplit("/", 1)[-1] for name in table[column]]
+                table["path"] = [
+                    str(_nearest(by_name.get(name.lower(), []), source, tail) or root / name)
+                    for name, tail in zip(names, full, strict=True)
+                ]
             else:
                 table["path"] = str(self.recording_of(source, by_stem))
             parts.append(table)
@@ -126,19 +140,53 @@ class Raven:
             parts.append(pd.DataFrame({"path": [str(p) for p in found if str(p) not in annotated], "label": ""}))
         return pd.concat(parts, ignore_index=True)
 
-    def recording_of(self, table: Path, by_stem: dict[str, Path]) -> Path:
-        """The recording that a table's name points to."""
+    def recording_of(self, table: Path, by_stem: Mapping[str, Sequence[Path]]) -> Path:
+        """The recording that a table's name points to; of several of that name the one beside it."""
         stem = table.name.lower()
         while stem:
             stem = stem.rpartition(".")[0]
-            if stem in by_stem:
-                return by_stem[stem]
+            if found := _nearest(by_stem.get(stem, []), table):
+                return found
         raise AudiorepError(f"{table}: no recording of that name; expected NAME.wav beside NAME.Table.1.selections.txt")
 
 
-def _numbers(table: pd.DataFrame, name: str, source: Path) -> pd.Series:
-    values = pd.to_numeric(table[name], errors="coerce")
-    if values.isna().any():
-        row = int(values.isna().to_numpy().argmax()) + 2
-        raise AudiorepError(f"{source}: row {row}: column '{name}' is no number: {table[name].iloc[row - 2]!r}")
+def _index(paths: Sequence[Path], name: Callable[[Path], str]) -> dict[str, list[Path]]:
+    """Paths by a name, whatever its case."""
+    out: dict[str, list[Path]] = {}
+    for path in paths:
+        out.setdefault(name(path).lower(), []).append(path)
+    return out
+
+
+def _nearest(paths: Sequence[Path], table: Path, tail: str = "") -> Path | None:
+    """Of recordings of one name the one whose folders agree with `tail`, or the one beside the table; None of none.
+
+    Raises:
+        AudiorepError: several of that name, and nothing tells which is meant.
+    """
+
+    def agreement(path: Path) -> tuple[int, bool]:
+        ends = zip(reversed(path.parts), reversed(tail.lower().split("/")), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1], ends)), path.parent == table.parent
+
+    if len(paths) < 2:
+        return paths[0] if paths else None
+    best = max(map(agreement, paths))
+    nearest = [path for path in paths if agreement(path) == best]
+    if len(nearest) > 1:
+        raise AudiorepError(
+            f"{table}: {len(nearest)} recordings are called {nearest[0].name} ({nearest[0]}, {nearest[1]}); "
+            "put the table beside the one it belongs to"
+        )
+    return nearest[0]
+
+
+def _numbers(table: pd.DataFrame, name: str, source: Path, column: str) -> pd.Series:
+    """A column as numbers; `column` is its name in the file, whose index tells the row."""
+    values = pd.to_numeric(table[name], errors="coerce").astype(float)
+    if (bad := values.isna()).any():
+        at = int(bad.to_numpy().argmax())
+        raise AudiorepError(
+            f"{source}: row {table.index[at] + 2}: column '{column}' is no number: {table[name].iloc[at]!r}"
+        )
     return values

@@ -1,0 +1,5 @@
+"""python -m audiorep"""
+
+from audiorep.cli import main
+
+main()
