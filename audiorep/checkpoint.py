@@ -1,5 +1,6 @@
 """Exact resume: everything that the next step depends on, in one file that is either whole or not there."""
 
+import io
 import time
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from audiorep.errors import AudiorepError
-from audiorep.files import atomic
+from audiorep.files import write_bytes
 
 VERSION = 1
 
@@ -29,8 +30,9 @@ class Checkpoint:
 
     def save(self, step: int, state: dict[str, Any], setting: dict[str, Any]) -> None:
         """Write atomically. `setting` is what must be the same on resume (seed, batch size, parts ...)."""
-        with atomic(self.path) as temporary:
-            torch.save({"audiorep_checkpoint": VERSION, "step": step, "state": state, "setting": setting}, temporary)
+        memory = io.BytesIO()
+        torch.save({"audiorep_checkpoint": VERSION, "step": step, "state": state, "setting": setting}, memory)
+        write_bytes(self.path, memory.getbuffer())
         self.saved_at = time.monotonic()
 
     def load(self, setting: dict[str, Any]) -> tuple[int, dict[str, Any]]:

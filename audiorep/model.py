@@ -10,12 +10,12 @@ import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
-from audiorep.files import atomic, write_json
+from audiorep.files import write_bytes, write_json
 from audiorep.frontend import Compress, FrontEnd
 from audiorep.types import Spec, Wave
 
@@ -100,8 +100,7 @@ def save_model(model: Model, parts: Mapping[str, Any], info: ModelInfo, folder: 
     }
     check_targets(parts, folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_bytes(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
     write_json(folder / "config.json", config)
 
 

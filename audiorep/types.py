@@ -1,6 +1,7 @@
 """The shape vocabulary. Axis letters, used everywhere and explained only here:
 
-    b batch   t samples   f bands   n frames   l tokens   d embedding dimension   c classes   m members or draws   k neighbours, picks
+    b batch     t samples   f bands      n frames              l tokens
+    d embedding dimension   c classes    m members or draws    k neighbours, picks
 
 Shapes stand in the signatures (jaxtyping) and are checked under pytest (beartype).
 """

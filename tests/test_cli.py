@@ -13,12 +13,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 from safetensors.numpy import load_file
 from toy import RATE_HZ, tone
 
 from audiorep import files
+from audiorep.checkpoint import Checkpoint
 from audiorep.cli import VERBS, main
+from audiorep.data.audio import write_wav
+from audiorep.data.manifest import write_manifest
+from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
+from audiorep.frontend import Compress, Mel
+from audiorep.model import Model, ModelInfo, save_model
 
 TINY = [
     "encoder.width=8", "encoder.dim=32", "trainer.max_steps=4", "trainer.precision=32-true", "data.batch_size=16",
@@ -280,8 +287,6 @@ def test_a_class_with_one_example_is_named_and_left_out(toy_corpus, tmp_path):
 
 
 def test_a_checkpoint_of_another_version_is_refused(trained, toy_corpus, tmp_path, capsys):
-    import torch
-
     out = tmp_path / "old"
     out.mkdir()
     torch.save({"audiorep_checkpoint": 0}, out / "last.ckpt")
@@ -289,11 +294,29 @@ def test_a_checkpoint_of_another_version_is_refused(trained, toy_corpus, tmp_pat
     assert "checkpoint of version 0" in line
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
-    def full(self, target):
-        raise OSError(28, "No space left on device")
+WRITERS = {
+    "checkpoint": lambda folder: Checkpoint(folder / "last.ckpt").save(1, {"x": torch.zeros(20_000)}, {}),
+    "wav": lambda folder: write_wav(folder / "x.wav", np.zeros(20_000), RATE_HZ),
+    "text": lambda folder: files.write_text(folder / "x.json", "x" * 20_000),
+    "manifest": lambda folder: write_manifest(pd.DataFrame({"path": ["x" * 20_000]}), folder / "x.csv"),
+    "model": lambda folder: save_model(
+        Model(Mel(RATE_HZ), Compress(), SmallCnn(8, 32)), {}, ModelInfo(RATE_HZ, 0.5), folder
+    ),
+}
 
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(AudiorepError, match="No space left on device; nothing half-written"):
-        files.write_text(tmp_path / "x.json", "{}")
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_nothing_half_written(name, tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(AudiorepError, match=r"cannot write .*; nothing half-written"):
+            WRITERS[name](tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiorep import __version__
+from audiorep.data.audio import write_wav
 from audiorep.errors import AudiorepError
 from audiorep.files import atomic, write_json, write_text
 from audiorep.frontend import FrontEnd
@@ -169,10 +170,9 @@ def clip(golden: np.ndarray, length: int) -> np.ndarray:
 @torch.inference_mode()
 def write_golden(model: Model, info: ModelInfo, wave: np.ndarray, out: Path) -> None:
     """`golden.wav` and the embedding that it must give."""
-    pcm = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
-    with atomic(out / "golden.wav") as temporary:
-        soundfile.write(temporary, pcm, info.sample_rate_hz, subtype="PCM_16", format="WAV")
-    embedding = model(torch.from_numpy(pcm[None].astype(np.float32) / 32768.0))[0][0]
+    write_wav(out / "golden.wav", wave, info.sample_rate_hz)
+    kept, _ = soundfile.read(out / "golden.wav", dtype="float32")
+    embedding = model(torch.from_numpy(kept[None]))[0][0]
     write_json(out / "golden.json", {"file": "golden.wav", "embedding": [float(value) for value in embedding]})
 
 

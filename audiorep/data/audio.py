@@ -1,5 +1,6 @@
 """Decode a stretch of one recording by seeking to it: int16 where the file has 16 bits or fewer, float32 otherwise."""
 
+import io
 import re
 from dataclasses import dataclass
 from math import gcd
@@ -10,6 +11,7 @@ import soundfile
 import soxr
 
 from audiorep.errors import AudioError
+from audiorep.files import write_bytes
 
 EXTENSIONS = (frozenset(f".{name.lower()}" for name in soundfile.available_formats()) - {".raw"}) | {
     ".aif",
@@ -141,6 +143,14 @@ def read_resampled(
     if len(out) < count:
         out = np.pad(out, (0, count - len(out)))
     return np.clip(np.rint(out), -32768, 32767).astype(np.int16) if narrow else out
+
+
+def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> None:
+    """Write samples in [-1, 1] as 16-bit WAV, atomically and without dither."""
+    memory = io.BytesIO()
+    pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    soundfile.write(memory, pcm, rate_hz, subtype="PCM_16", format="WAV")
+    write_bytes(path, memory.getbuffer())
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:

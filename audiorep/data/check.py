@@ -70,7 +70,8 @@ def check_rates(manifest: Manifest) -> Iterator[Finding]:
     for rate, count in rates.items():
         if rate != usual:
             example = next(path for path, info in manifest.files.items() if info.rate_hz == rate)
-            detail = f"{count} recording(s) at {rate} Hz, most are at {usual} Hz; above {min(rate, usual) / 2:g} Hz they differ"
+            limit = min(rate, usual) / 2
+            detail = f"{count} recording(s) at {rate} Hz, most are at {usual} Hz; above {limit:g} Hz they differ"
             yield Finding("warning", "mixed sample rates", example, detail)
 
 

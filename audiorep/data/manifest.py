@@ -87,7 +87,8 @@ def canonical(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     path_name = next((name for name in PATH_NAMES if name in table.columns), None)
     if path_name is None:
         raise AudiorepError(
-            f"{source}: no column with the recordings' paths; name one of its columns ({', '.join(map(str, table.columns))}) 'path'"
+            f"{source}: no column with the recordings' paths; name one of its columns 'path': "
+            f"{', '.join(map(str, table.columns))}"
         )
     table = table.rename(columns={path_name: "path"})
     missing = table["path"].isna() | (table["path"].astype(str).str.strip() == "")

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from audiorep.encoders.base import Encoder, map_to_tokens
 from audiorep.types import Features, Spec
 
-
 Heads = Float[Tensor, "b heads l d"]
 
 

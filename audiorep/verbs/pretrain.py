@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
-import soundfile
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -17,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from audiorep import __version__, build
 from audiorep.checkpoint import Checkpoint
 from audiorep.console import TrainingBar
+from audiorep.data.audio import write_wav
 from audiorep.data.loader import StepSampler, fixed_batches, to_device, train_loader
 from audiorep.data.manifest import Quarantined, write_quarantine
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
-from audiorep.files import atomic, output_folder, write_text
+from audiorep.files import output_folder, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
 from audiorep.verbs.evaluate import report_and_score
@@ -153,8 +153,7 @@ def keep_golden(windows: Windows, out: Path) -> None:
     raw = next(iter(fixed_batches(windows, 16)))
     wave = to_device(raw, torch.device("cpu"))["wave"]
     loudest = wave[wave.square().mean(1).argmax()]
-    with atomic(out / "golden.wav") as temporary:
-        soundfile.write(temporary, loudest.numpy(), windows.rate_hz, subtype="PCM_16", format="WAV")
+    write_wav(out / "golden.wav", loudest.numpy(), windows.rate_hz)
 
 
 def facts(

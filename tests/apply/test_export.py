@@ -50,7 +50,8 @@ def bundle(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "frontend",
-    [Mel(16000), Stft(16000, f_max_hz=5000.0), KaldiFbank(), Mel(16000, win_length=300, n_fft=1024), KaldiFbank(window="povey", gain=3.0)],
+    [Mel(16000), Stft(16000, f_max_hz=5000.0), KaldiFbank(), Mel(16000, win_length=300, n_fft=1024),
+     KaldiFbank(window="povey", gain=3.0)],
 )  # fmt: skip
 def test_the_convolution_equals_the_transform(frontend):
     wave = torch.randn(2, 5000, generator=generator(0))

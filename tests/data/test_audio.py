@@ -155,7 +155,7 @@ def test_a_resampled_stretch_equals_that_stretch_of_the_whole_file_resampled(tmp
     pcm = soundfile.read(path, dtype="int16")[0].astype(np.float64)
     count, step = 1000, source // gcd(source, target)
     silence = 40 * step  # soxr treats the first samples of a file differently; around ours there is silence
-    whole = soxr.resample(np.pad(pcm, silence), source, target, quality="HQ")
+    whole = soxr.resample(np.pad(pcm, (silence, source)), source, target, quality="HQ")
     for start in (0, 3 * step, (len(pcm) // 2 // step) * step, len(pcm) // step * step - step):
         at = (silence + start) * target // source
         part = read_resampled(path, source, start, count, target)
