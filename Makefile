@@ -35,6 +35,7 @@ format: install
 	$(BIN)/ruff format .
 
 wheel: install
+	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean:

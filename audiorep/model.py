@@ -43,10 +43,10 @@ ALLOWED = frozenset(
 
 
 class Model(nn.Module):
-    """Wave [b t] at `sample_rate_hz` -> embedding [b d], and logits [b c] where there is a classifier."""
+    """Wave [b t] at the front-end's rate -> embedding [b d], and logits [b c] where there is a (linear) classifier."""
 
     def __init__(
-        self, frontend: FrontEnd, compress: Compress, encoder: Encoder, classifier: nn.Module | None = None
+        self, frontend: FrontEnd, compress: Compress, encoder: Encoder, classifier: nn.Linear | None = None
     ) -> None:
         super().__init__()
         self.frontend, self.compress, self.encoder = frontend, compress, encoder
@@ -133,6 +133,8 @@ def load_model(folder: str | Path) -> tuple[Model, ModelInfo, dict[str, Any]]:
     parts = {name: config[name] for name in ("frontend", "compress", "encoder")}
     check_targets(parts, path)
     model = Model(**{name: instantiate(part) for name, part in parts.items()}).eval()
+    if config["classes"]:
+        model.classifier = nn.Linear(model.encoder.dim, len(config["classes"]))
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -92,7 +92,6 @@ def export(
     write_golden(model, info, clip(golden, info.window_samples), out)
     if info.classes:
         write_text(out / "labels.txt", "\n".join(info.classes) + "\n")
-        write_json(out / "thresholds.json", dict.fromkeys(info.classes, 0.5))
     write_text(out / "README.md", render_card(model, info, card, worst))
     return {str(length): error for length, error in errors.items()}
 

@@ -129,6 +129,21 @@ def test_torch_and_onnx_give_the_same_parquet_and_an_interrupted_run_goes_on(bun
     assert tables[0]["start_s"].to_pylist()[:4] == [0.0, 0.25, 0.5, 0.75]
 
 
+def test_a_classifier_adds_logits_and_labels(tmp_path):
+    torch.manual_seed(0)
+    model = model_of(SmallCnn(width=8, dim=32))
+    model.classifier = torch.nn.Linear(32, 3)
+    info = ModelInfo(RATE_HZ, 0.5, classes=("a", "b", "c"), training={"split": "none"})
+    errors = export(model, info, PARTS, tone(0, 1), tmp_path, {"title": "t", "license": "mit", "dataset": "d"})
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    assert [o.name for o in session.get_outputs()] == ["embedding", "logits"] and max(errors.values()) < 1e-4
+    meta = session.get_modelmeta().custom_metadata_map
+    assert json.loads(meta["classes"]) == ["a", "b", "c"] and meta["class_outputs_key"] == "logits"
+    assert (tmp_path / "labels.txt").read_text() == "a\nb\nc\n"
+    wave = torch.from_numpy(tone(1, 2))[None]
+    assert torch.equal(load_model(tmp_path)[0](wave)[1], model(wave)[1])
+
+
 def test_a_strangers_class_is_not_loaded(bundle, tmp_path):
     folder, _, _ = bundle
     config = json.loads((folder / "config.json").read_text())

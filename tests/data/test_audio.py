@@ -1,4 +1,4 @@
-"""Decoding: seeking equals slicing, every unusable file is named in one line, resampled windows equal resampled files."""
+"""Decoding: seeking equals slicing, unusable files are named in one line, resampled windows equal resampled files."""
 
 from math import gcd
 from pathlib import Path
