@@ -14,6 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from audiorep.compress import Compress
 from audiorep.console import progress_bar
 from audiorep.data.labels import classes_of, encode
 from audiorep.data.loader import fixed_batches, to_device
@@ -22,7 +23,7 @@ from audiorep.data.splits import Split, make_split
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.protocol import Sides, make_sides
-from audiorep.frontend import Compress, FrontEnd
+from audiorep.frontend import FrontEnd
 from audiorep.model import Model
 from audiorep.types import Wave
 

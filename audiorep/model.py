@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from audiorep.compress import Compress
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.files import write_bytes, write_json
-from audiorep.frontend import Compress, FrontEnd
+from audiorep.frontend import FrontEnd
 from audiorep.types import Spec, Wave
 
 SCHEMA = 1
@@ -27,13 +28,13 @@ ALLOWED = frozenset(
         "audiorep.frontend.Stft",
         "audiorep.frontend.Mel",
         "audiorep.frontend.KaldiFbank",
-        "audiorep.frontend.Compress",
-        "audiorep.frontend.Log",
-        "audiorep.frontend.Decibel",
-        "audiorep.frontend.Pcen",
-        "audiorep.frontend.FixedNorm",
-        "audiorep.frontend.ClipNorm",
-        "audiorep.frontend.RunningNorm",
+        "audiorep.compress.Compress",
+        "audiorep.compress.Log",
+        "audiorep.compress.Decibel",
+        "audiorep.compress.Pcen",
+        "audiorep.compress.FixedNorm",
+        "audiorep.compress.ClipNorm",
+        "audiorep.compress.RunningNorm",
         "audiorep.encoders.cnn.SmallCnn",
         "audiorep.encoders.resnet.ResNet",
         "audiorep.encoders.vit.Vit",

@@ -11,8 +11,9 @@ from torch import nn
 
 from audiorep import types
 from audiorep.augment.base import Augment
+from audiorep.compress import Compress
 from audiorep.errors import AudiorepError
-from audiorep.frontend import Compress, FrontEnd
+from audiorep.frontend import FrontEnd
 from audiorep.types import Spec, Wave
 
 

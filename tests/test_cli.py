@@ -20,11 +20,12 @@ from toy import RATE_HZ, tone
 from audiorep import files
 from audiorep.checkpoint import Checkpoint
 from audiorep.cli import VERBS, main
+from audiorep.compress import Compress
 from audiorep.data.audio import write_wav
 from audiorep.data.manifest import write_manifest
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
-from audiorep.frontend import Compress, Mel
+from audiorep.frontend import Mel
 from audiorep.model import Model, ModelInfo, save_model
 
 TINY = [

@@ -1,13 +1,12 @@
-"""Front-ends equal librosa and torchaudio; compression and normalisation do what their formulas say."""
+"""Front-ends equal librosa and torchaudio."""
 
 import librosa
 import numpy as np
 import pytest
-import scipy.signal
 import torch
 
 from audiorep.errors import AudiorepError
-from audiorep.frontend import ClipNorm, Compress, Decibel, FixedNorm, KaldiFbank, Log, Mel, Pcen, RunningNorm, Stft
+from audiorep.frontend import KaldiFbank, Mel, Stft
 from audiorep.torchaudio import torchaudio
 
 
@@ -64,50 +63,6 @@ def test_a_pure_tone_lands_in_its_band():
         band = int(mel(wave)[0, 0].mean(1).argmax())
         spacing = mel.band_hz[band + 1] - mel.band_hz[band - 1]
         assert abs(float(mel.band_hz[band]) - hz) < spacing
-
-
-def test_pcen_equals_librosa(wave):
-    power = Mel(16000, n_fft=512, win_length=400, hop_length=160)(wave)
-    pcen = Pcen(hop_s=0.01)
-    energy = power.double().numpy() * 2**31
-    start = scipy.signal.lfilter_zi([pcen.smoothing], [1, pcen.smoothing - 1]) * energy[..., :1]
-    theirs = librosa.pcen(energy, sr=16000, hop_length=160, zi=start)
-    np.testing.assert_allclose(pcen(power).detach().numpy(), theirs, rtol=1e-4, atol=1e-4)
-
-
-def test_trainable_pcen_has_gradients_and_the_fixed_one_none(wave):
-    power = Mel(16000)(wave)
-    pcen = Pcen(hop_s=0.01, trainable=True)
-    pcen(power).square().sum().backward()
-    assert pcen.log_parameters.grad is not None and (pcen.log_parameters.grad.abs().sum(1) > 0).all()
-    assert not Pcen(hop_s=0.01).log_parameters.requires_grad
-
-
-def test_decibel_equals_librosa(wave):
-    power = Mel(16000)(wave)
-    theirs = librosa.power_to_db(power.numpy(), ref=1.0, amin=1e-10, top_db=None)
-    np.testing.assert_allclose(Decibel(range_db=100.0)(power).numpy(), theirs, atol=1e-3)
-
-
-@pytest.mark.parametrize("norm", [FixedNorm(), FixedNorm(bands=64, per_band=True), RunningNorm(), ClipNorm()])
-@pytest.mark.parametrize("compression", [Log(), Decibel(), Pcen(hop_s=0.01)])
-def test_compress_gives_zero_mean_unit_deviation_and_survives_saving(wave, norm, compression):
-    power = Mel(16000)(wave)
-    compress = Compress(compression, norm)
-    compress.fit(power)
-    compress.eval()
-    out = compress(power)
-    assert abs(float(out.mean())) < 0.05 and 0.9 < float(out.std()) < 1.1
-    again = Compress(type(compression)(**({"hop_s": 0.01} if isinstance(compression, Pcen) else {})), norm)
-    again.load_state_dict(compress.state_dict())
-    assert torch.equal(again.eval()(power), out)
-
-
-def test_log_offset_is_the_corpus_noise_floor(wave):
-    power = Mel(16000)(wave)
-    log = Log(quantile=0.1)
-    log.fit(power)
-    assert 0.05 < float((power < log.offset).float().mean()) < 0.15
 
 
 def test_a_stft_of_a_band_keeps_only_that_band():

@@ -9,9 +9,10 @@ from hydra.utils import instantiate
 from audiorep.augment.mix import MixPower
 from audiorep.augment.spec import Fader, RandomResizeCrop
 from audiorep.cli import compose
+from audiorep.compress import Compress
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.evaluate.health import figures
-from audiorep.frontend import Compress, Mel
+from audiorep.frontend import Mel
 from audiorep.objectives.base import Objective
 from audiorep.types import generator
 from audiorep.views import Branch, Views

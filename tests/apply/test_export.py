@@ -12,18 +12,19 @@ from toy import RATE_HZ, tone
 
 from audiorep.apply.embed import embed_recordings, open_embedder
 from audiorep.apply.export import ConvolutionPower, export, parity
+from audiorep.compress import Compress, Decibel, FixedNorm, Log, Pcen
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
-from audiorep.frontend import Compress, Decibel, FixedNorm, KaldiFbank, Log, Mel, Pcen, Stft
+from audiorep.frontend import KaldiFbank, Mel, Stft
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.types import generator
 
 MEL = {"_target_": "audiorep.frontend.Mel", "sample_rate_hz": RATE_HZ, "win_s": 0.032, "hop_s": 0.01, "bands": 32}
 COMPRESS = {
-    "_target_": "audiorep.frontend.Compress",
-    "compression": {"_target_": "audiorep.frontend.Log"},
-    "norm": {"_target_": "audiorep.frontend.FixedNorm"},
+    "_target_": "audiorep.compress.Compress",
+    "compression": {"_target_": "audiorep.compress.Log"},
+    "norm": {"_target_": "audiorep.compress.FixedNorm"},
 }
 CNN = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 32}
 VIT = {"_target_": "audiorep.encoders.vit.Vit", "dim": 48, "depth": 2, "heads": 3, "patch": [16, 8]}

@@ -54,8 +54,7 @@ def test_a_table_belongs_to_the_recording_whose_name_it_bears(tmp_path, name):
     wav(tmp_path / "song.wav")
     path = table(tmp_path / name, [(0.1, 0.4, "owl"), (0.5, 0.9, "wren")])
     expected = [("song.wav", 0.1, 0.4, "owl"), ("song.wav", 0.5, 0.9, "wren")]
-    if name.endswith(".txt"):
-        assert rows_of(read_corpus(tmp_path, Raven())) == expected
+    assert rows_of(read_corpus(tmp_path, Raven())) == expected
     assert rows_of(read_corpus(tmp_path, Raven(), path)) == expected
 
 

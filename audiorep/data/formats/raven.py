@@ -46,7 +46,7 @@ def is_table(path: Path) -> bool:
 
 def find_tables(folder: Path) -> list[Path]:
     """All selection tables below a folder (or the one table given), sorted."""
-    return [folder] if folder.is_file() else sorted(path for path in folder.rglob(f"*{ENDING}") if is_table(path))
+    return [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if is_table(path))
 
 
 def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
