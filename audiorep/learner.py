@@ -108,7 +108,9 @@ class Learner(L.LightningModule):
         for row, reason in batch.get("failed", []):
             self.on_failed(row, reason)
         if self.step % self.sampler.steps_per_epoch == 0 and self.embed is not None:
+            self.eval()
             self.objective.before_epoch(self.embed)
+            self.train()
         terms = self.update(batch)
         self.step += 1
         self.objective.after_step(self.step / self.max_steps)

@@ -34,7 +34,6 @@ def split_by_group(frame: pd.DataFrame, by: str = "group", folds: int = 5, fold:
     """Fold `fold` of `folds` is the test side. Groups are dealt, largest first, to the fold with fewest labelled rows.
 
     An unlabelled row weighs a thousandth of a labelled one; in whole numbers, so that the order of rows plays no part.
-
     Rows without a value in the column are one group.
 
     Raises:

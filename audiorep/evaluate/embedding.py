@@ -71,18 +71,25 @@ def extract_with(models: Mapping[str, Model], mel: bool = True) -> Extract:
     All models see the spectrogram of the first: they differ in the encoder only (trained and random).
     """
     first = next(iter(models.values()))
+    frontend = first.frontend
+    centre = 0 if frontend.center else frontend.win_length // 2
 
     def extract(batch: Batch) -> dict[str, Tensor]:
         spec = first.spectrogram(batch["wave"])
         out = {name: model.encoder(spec).pooled for name, model in models.items()}
-        return out | {"mel": mel_statistics(spec, batch["valid"], first.frontend.hop_length)} if mel else out
+        return out | {"mel": mel_statistics(spec, batch["valid"], frontend.hop_length, centre)} if mel else out
 
     return extract
 
 
-def mel_statistics(spec: Spec, valid: Bool[Tensor, "b t"], hop_length: int) -> Float[Tensor, "b d"]:
-    """The baseline: mean and standard deviation of each band over the frames whose centre is valid: [b 2f]."""
-    centre = (torch.arange(spec.shape[3], device=spec.device) * hop_length).clamp_max(valid.shape[1] - 1)
+def mel_statistics(
+    spec: Spec, valid: Bool[Tensor, "b t"], hop_length: int, first_centre: int = 0
+) -> Float[Tensor, "b d"]:
+    """The baseline: mean and standard deviation of each band over the frames whose centre is valid: [b 2f].
+
+    Frame j is centred on sample ``first_centre + j hop_length``. Where no frame is valid, all count.
+    """
+    centre = (first_centre + torch.arange(spec.shape[3], device=spec.device) * hop_length).clamp_max(valid.shape[1] - 1)
     weight = valid[:, centre].to(spec.dtype)[:, None]
     weight = torch.where(weight.sum(2, keepdim=True) > 0, weight, torch.ones_like(weight))
     total = weight.sum(2)
