@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from audiorep.compress import Compress
 from audiorep.console import progress_bar
 from audiorep.data.labels import classes_of, encode
-from audiorep.data.loader import fixed_batches, to_device
+from audiorep.data.loader import decoded_waves
 from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
 from audiorep.data.splits import Split, make_split
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
@@ -48,10 +48,11 @@ class Corpus:
         """[rows] which rows have a label."""
         return self.truth >= 0 if self.truth.ndim == 1 else ~np.isnan(self.truth).all(1)
 
-    def sides(self) -> tuple[Sides, list[str]]:
-        """Both sides' labelled rows, for evaluation."""
+    def sides(self, known: np.ndarray) -> tuple[Sides, list[str]]:
+        """Both sides' labelled rows among those that are `known` [rows], for evaluation."""
         group = self.manifest.frame["group"].to_numpy(dtype=str)
-        return make_sides(self.split.train, self.split.test, self.truth, group, self.classes)
+        train, test = (rows[known[rows]] for rows in (self.split.train, self.split.test))
+        return make_sides(train, test, self.truth, group, self.classes)
 
 
 def open_corpus(cfg: DictConfig, out: Path | None = None) -> Corpus:
@@ -60,17 +61,21 @@ def open_corpus(cfg: DictConfig, out: Path | None = None) -> Corpus:
         manifest = read_corpus(cfg.corpus, instantiate(cfg.format), cfg.annotations, progress)
     notes = []
     if manifest.quarantined:
-        first = manifest.quarantined[0]
+        named = "; ".join(f"{q.path}: {q.reason}" for q in manifest.quarantined[:3])
+        count = len(manifest.quarantined)
         notes.append(
-            f"{len(manifest.quarantined)} file(s) or row(s) left out, the first: {first.path}: {first.reason}"
-            + (f"; all in {out / 'quarantine.csv'}" if out else "")
+            f"{count} file(s) or row(s) left out: {named}"
+            + (f"; all {count} in {out / 'quarantine.csv'}" if out and count > 3 else "")
         )
         if out:
             write_quarantine(manifest.quarantined, out / "quarantine.csv")
     labels = manifest.frame["label"].tolist()
     classes = classes_of(labels, cfg.labels.multilabel)
     truth = encode(labels, classes, cfg.labels.multilabel, cfg.labels.complete)
-    split = make_split(manifest.frame, **OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
+    if classes or cfg.split.column is not None:
+        split = make_split(manifest.frame, **OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
+    else:
+        split = Split(np.arange(len(manifest)), np.empty(0, np.int64), "no labels: nothing is held out")
     if split.leak_report:
         notes.append(split.leak_report)
     for note in notes:
@@ -81,6 +86,10 @@ def open_corpus(cfg: DictConfig, out: Path | None = None) -> Corpus:
 def fill_in_auto(cfg: DictConfig, manifest: Manifest) -> DictConfig:
     """Replace every `auto` that depends on the corpus by a number, and say which."""
     cfg = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[assignment]
+    for name in ("window.length_s", "frontend.sample_rate_hz", "frontend.hop_s", "frontend.win_s", "data.workers"):
+        value = OmegaConf.select(cfg, name)
+        if isinstance(value, str) and value != "auto":
+            raise AudiorepError(f"{name}={value}: a number or auto is needed")
     chosen = []
     if cfg.window.length_s == "auto":
         cfg.window.length_s = choose_length_s(manifest.durations_s)
@@ -118,7 +127,7 @@ def workers_for(cfg: DictConfig, windows: Windows) -> int:
     if cfg.data.workers != "auto":
         return int(cfg.data.workers)
     fits = len(windows) * windows.length * 2 <= windows.cache_bytes
-    if fits and bool((windows.windows_per_row() == 1).all()):
+    if fits and bool((windows.last - windows.first <= windows.source_length).all()):
         return 0
     return max(1, min(8, (os.cpu_count() or 2) - 1))
 
@@ -155,10 +164,7 @@ def fit_compression(model: Model, windows: Windows, seed: int, count: int = 512)
     items = windows.fixed_items()
     chosen = np.sort(np.random.default_rng([seed, 2]).permutation(len(items))[:count])
     with torch.inference_mode():
-        power = [
-            model.frontend(to_device(batch, torch.device("cpu"))["wave"])
-            for batch in fixed_batches(windows, 64, items=[items[i] for i in chosen])
-        ]
+        power = [model.frontend(batch["wave"]) for batch in decoded_waves(windows, [items[i] for i in chosen])]
     model.compress.fit(torch.cat(power).clone())
 
 
@@ -170,8 +176,7 @@ def background_bank(cfg: DictConfig, corpus: Corpus, windows: Windows, rows: np.
         log.info("no row is labelled %s: other windows serve as background", " or ".join(cfg.data.background))
         quiet = np.arange(len(windows))
     order = np.random.default_rng([cfg.seed, 4]).permutation(quiet)[: cfg.data.background_windows]
-    batches = fixed_batches(windows, 64, items=[(int(row), 0, 1, -1) for row in order])
-    return torch.cat([to_device(batch, torch.device("cpu"))["wave"] for batch in batches])
+    return torch.cat([batch["wave"] for batch in decoded_waves(windows, [(int(row), 0, 1, -1) for row in order])])
 
 
 @contextmanager

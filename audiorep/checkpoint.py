@@ -58,7 +58,7 @@ class Checkpoint:
         if different:
             was = content["setting"].get(different[0])
             raise AudiorepError(
-                f"{self.path}: the run was begun with {different[0]}={was!r}, not {setting.get(different[0])!r}: "
+                f"{self.path}: the run was begun with {different[0]}={was}, not {setting.get(different[0])}: "
                 "resume with the same settings, or start anew in another out="
             )
         return int(content["step"]), content["state"]

@@ -1,6 +1,7 @@
 """audiorep VERB key=value ...: every verb is configs/VERB.yaml and one function."""
 
 import difflib
+import errno
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ VERBS = {
     "embed": "an embedding for every window of any recordings",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
+
+PATHS = frozenset({"corpus", "recordings", "annotations", "out", "model", "golden"})
+"""Keys whose values are paths."""
 
 WORKFLOW = """\
 audiorep {version}: learn representations of sound, above all animal sound
@@ -62,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except AudiorepError as error:
         print(f"audiorep: {error}", file=sys.stderr)
         status = 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"audiorep: cannot write: {error.strerror}; free some space or choose another out=", file=sys.stderr)
+        status = 2
     except KeyboardInterrupt:
         print("audiorep: interrupted", file=sys.stderr)
         status = 130
@@ -78,7 +87,7 @@ def run(verb: str, arguments: list[str]) -> int:
         print(help_text(verb))
         return 0
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    overrides = [argument for argument in arguments if argument not in sweep]
+    overrides = [quoted(argument) for argument in arguments if argument not in sweep]
     if wrong := next((argument for argument in overrides if "=" not in argument), None):
         raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
     from audiorep.console import set_up_logging
@@ -92,6 +101,16 @@ def run(verb: str, arguments: list[str]) -> int:
             cfg.out = str(Path(cfg.out) / out)
         status = max(status, int(function(cfg) if verb == "check" else (function(cfg), 0)[1]))
     return status
+
+
+def quoted(argument: str) -> str:
+    """Paths as they are: Hydra's grammar would stumble over spaces, brackets, umlauts or an equals sign in them."""
+    key, found, value = argument.partition("=")
+    if not found or key not in PATHS or value in ("null", "") or value[0] in "'\"[":
+        return argument
+    expanded = str(Path(value).expanduser()) if value.startswith("~") else value
+    escaped = expanded.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[str], str | None]]:
@@ -108,7 +127,10 @@ def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[st
         raise AudiorepError("-m sweeps over keys with several values, such as objective=simclr,byol; there is none")
     for batch in BasicSweeper.split_arguments(parsed, None):
         for job in batch:
-            yield list(job), ",".join(item for item in job if item.split("=")[0] in swept).replace("/", "-")
+            yield (
+                list(job),
+                ",".join(item for item in job if item.split("=")[0] in swept).replace("/", "-").replace("=", "-"),
+            )
 
 
 def compose(verb: str, overrides: list[str]) -> Any:

@@ -82,11 +82,15 @@ class Pcen(nn.Module):
         """Nothing to fit."""
 
     def smooth(self, energy: Float[Tensor, "b 1 f n"]) -> Float[Tensor, "b 1 f n"]:
-        """First-order low-pass along time, started at rest at the first frame's level."""
-        smoothed = [energy[..., 0]]
-        for frame in energy.unbind(-1)[1:]:
-            smoothed.append(torch.lerp(smoothed[-1], frame, self.smoothing))
-        return torch.stack(smoothed, -1)
+        """First-order low-pass along time, started at rest at the first frame's level.
+
+        ``M[j] = (1 - s)^j E[0] + sum_{i=1}^{j} s (1 - s)^(j - i) E[i]``, as one product with a [n, n] matrix.
+        """
+        frame = torch.arange(energy.shape[3], device=energy.device)
+        lag = frame[:, None] - frame[None]
+        decay = torch.pow(1.0 - self.smoothing, lag.clamp_min(0).to(energy.dtype))
+        weight = torch.where(frame[None] == 0, decay, self.smoothing * decay) * (lag >= 0)
+        return energy @ weight.T
 
     def forward(self, power: Spec) -> Spec:
         energy = power * self.scale

@@ -1,9 +1,11 @@
 """Writing that leaves either the whole file or nothing, and output folders that never overwrite somebody's work."""
 
+import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write bytes atomically. Writers of other packages raise all sorts on a full disk: let them write to memory."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,6 +57,23 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write indented JSON atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256 of a model's weights: the `.onnx`, or the `model.safetensors` of a folder."""
+    path = model if model.is_file() else model / "model.safetensors"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove what an earlier run of ours left in a folder, and nothing else."""
+    for name in names:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def output_folder(out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:

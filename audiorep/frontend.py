@@ -5,7 +5,7 @@ add powers; `audiorep.compress.Compress` follows them.
 """
 
 import math
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from audiorep.errors import AudiorepError
 from audiorep.types import Spec, Wave
 
-MelScale = Literal["htk", "slaney"]
+
+def one_of(name: str, value: str | None, choices: Sequence[str | None]) -> None:
+    """Refuse a value that is not among the choices, by the name of its key."""
+    if value not in choices:
+        raise AudiorepError(f"{name}={value}: say one of {', '.join('null' if c is None else c for c in choices)}")
 
 
-def hz_to_mel(hz: Float[Tensor, "*s"], scale: MelScale = "htk") -> Float[Tensor, "*s"]:
+def hz_to_mel(hz: Float[Tensor, "*s"], scale: str = "htk") -> Float[Tensor, "*s"]:
     """Frequency in Hz to mel.
 
     HTK: ``m = 2595 log10(1 + f / 700)`` (O'Shaughnessy 1987). Slaney: linear below 1 kHz with 200/3 Hz a mel, above it
@@ -29,7 +33,7 @@ def hz_to_mel(hz: Float[Tensor, "*s"], scale: MelScale = "htk") -> Float[Tensor,
     return torch.where(hz < 1000.0, hz * (3.0 / 200.0), log_part)
 
 
-def mel_to_hz(mel: Float[Tensor, "*s"], scale: MelScale = "htk") -> Float[Tensor, "*s"]:
+def mel_to_hz(mel: Float[Tensor, "*s"], scale: str = "htk") -> Float[Tensor, "*s"]:
     """Inverse of `hz_to_mel`."""
     if scale == "htk":
         return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
@@ -42,8 +46,8 @@ def mel_filterbank(
     bands: int,
     f_min_hz: float,
     f_max_hz: float,
-    scale: MelScale = "htk",
-    norm: Literal["slaney"] | None = None,
+    scale: str = "htk",
+    norm: str | None = None,
 ) -> Float[Tensor, "f bins"]:
     """Triangular filters [bands, n_fft // 2 + 1] whose corners are equally spaced in mel.
 
@@ -186,13 +190,15 @@ class Mel(Stft):
         bands: int = 64,
         f_min_hz: float = 50.0,
         f_max_hz: float | None = None,
-        scale: MelScale = "htk",
-        norm: Literal["slaney"] | None = None,
+        scale: str = "htk",
+        norm: str | None = None,
         n_fft: int | None = None,
         win_length: int | None = None,
         hop_length: int | None = None,
         center: bool = True,
     ) -> None:
+        one_of("frontend.scale", scale, ("htk", "slaney"))
+        one_of("frontend.norm", norm, (None, "slaney"))
         f_max_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
         check_band(f_min_hz, f_max_hz, sample_rate_hz)
         super().__init__(sample_rate_hz, win_s, hop_s, n_fft, win_length, hop_length, center)
@@ -234,10 +240,11 @@ class KaldiFbank(Stft):
         bands: int = 128,
         f_min_hz: float = 20.0,
         f_max_hz: float | None = None,
-        window: Literal["hanning", "povey"] = "hanning",
+        window: str = "hanning",
         preemphasis: float = 0.97,
         gain: float = 1.0,
     ) -> None:
+        one_of("frontend.window", window, ("hanning", "povey"))
         win_length = int(win_s * sample_rate_hz)  # Kaldi truncates
         hop_length = int(hop_s * sample_rate_hz)
         super().__init__(sample_rate_hz, win_length=win_length, hop_length=hop_length, center=False)

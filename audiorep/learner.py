@@ -83,6 +83,9 @@ class Learner(L.LightningModule):
         self.shown: dict[str, float] = {}
         self.clock = (0, time.monotonic())
         self.groups = objective.parameter_groups()
+        first = next(iter(self.groups.values()))
+        first += [parameter for parameter in views.parameters() if parameter.requires_grad]
+        self.resting = False
         self.loaded: dict[str, Any] | None = None
         if resume and checkpoint is not None and checkpoint.path.exists():
             step, self.loaded = checkpoint.load(setting or {})
@@ -105,22 +108,30 @@ class Learner(L.LightningModule):
         self.clock = (self.step, time.monotonic())
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
+        self.resting = False
         for row, reason in batch.get("failed", []):
             self.on_failed(row, reason)
         if self.step % self.sampler.steps_per_epoch == 0 and self.embed is not None:
             self.eval()
             self.objective.before_epoch(self.embed)
             self.train()
+        if len(batch["index"]) < 2:
+            raise AudiorepError(
+                f"only {len(batch['index'])} window of the batch at step {self.step} could be decoded, two are needed: "
+                "run audiorep check, or raise data.batch_size"
+            )
         terms = self.update(batch)
         self.step += 1
         self.objective.after_step(self.step / self.max_steps)
         last = self.step == self.max_steps
+        due = self.checkpoint is not None and (last or self.checkpoint.due)
+        if self.step % self.log_every == 0 or last or due:
+            self.record(terms, batch)
         if self.step % self.health_every == 0 or last:
             self.check_health(batch)
-        if self.step % self.log_every == 0 or last:
-            self.record(terms, batch)
-        if self.checkpoint is not None and (last or self.checkpoint.due):
-            self.checkpoint.save(self.step, self.state(), self.setting)
+        self.resting = True
+        if due:
+            self.save()
 
     # ------------------------------------------------------------ the step
 
@@ -142,12 +153,22 @@ class Learner(L.LightningModule):
         return reported
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """Views of the batch and the objective's terms, with the draws of this step."""
+        """Views of the batch and the objective's terms, with the draws of this step.
+
+        Raises:
+            AudiorepError: a term that belongs to no parameter group: nothing would train it.
+        """
         rng = generator(self.seed, self.step, device=batch["wave"].device)
         with torch.autocast(batch["wave"].device.type, enabled=False):
             views = self.views(batch["wave"], rng)
         views = {name: [v.contiguous(memory_format=self.layout) for v in made] for name, made in views.items()}
-        return self.objective(views, batch, rng)
+        terms = self.objective(views, batch, rng)
+        for name in terms:
+            if group_of(name) not in self.groups:
+                raise AudiorepError(
+                    f"the term '{name}' belongs to no parameter group of the objective: {list(self.groups)}"
+                )
+        return terms
 
     # --------------------------------------------------- health and records
 
@@ -198,6 +219,11 @@ class Learner(L.LightningModule):
             "strikes": dict(self.strikes),
         }
 
+    def save(self) -> None:
+        """Write the checkpoint, if there is one to write and no step is half done."""
+        if self.checkpoint is not None and self.resting:
+            self.checkpoint.save(self.step, self.state(), self.setting)
+
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.load_state_dict(state["weights"])
@@ -210,7 +236,12 @@ class Learner(L.LightningModule):
 
 def terms_of(group: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
     """The terms that belong to a parameter group: ``group/term``, and for "main" all without a slash."""
-    return {name: value for name, value in terms.items() if (name.split("/")[0] if "/" in name else "main") == group}
+    return {name: value for name, value in terms.items() if group_of(name) == group}
+
+
+def group_of(term: str) -> str:
+    """The parameter group that a term's name points to."""
+    return term.split("/")[0] if "/" in term else "main"
 
 
 @contextmanager

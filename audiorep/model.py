@@ -21,7 +21,7 @@ from audiorep.frontend import FrontEnd
 from audiorep.types import Spec, Wave
 
 SCHEMA = 1
-"""Version of the model folder. A newer one is refused, an older one is migrated."""
+"""Version of the model folder; any other is refused."""
 
 ALLOWED = frozenset(
     {

@@ -18,7 +18,8 @@ class Lars(Optimizer):
     For weights (two axes or more): ``g = grad + wd w``, scaled by ``eta |w| / |g|``; biases and norms: plain momentum
     without decay. Then ``v = momentum v + g``, ``w -= lr v``.
 
-    Source: You et al. 2017, arXiv:1708.03888, algorithm 1; exclusion of biases and norms as in SimCLR and BYOL.
+    Source: You et al. 2017, arXiv:1708.03888, algorithm 1 (there the learning rate is inside the momentum); biases and
+    norms are excluded as in SimCLR and BYOL.
     """
 
     def __init__(

@@ -141,8 +141,8 @@ def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(toy_corpus, tmp_p
     assert (
         run("pretrain", "-m", f"corpus={toy_corpus}", f"out={out}", "seed=0,1", "evaluation.protocol=[knn]", *TINY) == 0
     )
-    assert sorted(path.name for path in out.iterdir()) == ["seed=0", "seed=1"]
-    a, b = (load_file(out / name / "model.safetensors")["encoder.mix.0.weight"] for name in ("seed=0", "seed=1"))
+    assert sorted(path.name for path in out.iterdir()) == ["seed-0", "seed-1"]
+    a, b = (load_file(out / name / "model.safetensors")["encoder.mix.0.weight"] for name in ("seed-0", "seed-1"))
     assert not np.array_equal(a, b)
 
 

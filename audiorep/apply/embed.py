@@ -1,9 +1,12 @@
 """Embeddings of whole recordings, window by window, to Parquet: from a run, a bundle, or any waveform-in ONNX."""
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,7 +17,7 @@ import torch
 from audiorep.apply.export import session
 from audiorep.data.audio import probe, read_resampled, to_float
 from audiorep.errors import AudioError, AudiorepError
-from audiorep.files import atomic
+from audiorep.files import atomic, write_json
 from audiorep.model import load_model
 
 
@@ -89,8 +92,9 @@ def windows_of(
     total = info.frames * rate // info.rate_hz
     starts = np.arange(0, max(1, total - length + hop_samples), hop_samples)
     starts = starts[(starts == 0) | (starts < total)]
-    for i in range(0, len(starts), batch_size):
-        chosen = starts[i : i + batch_size]
+    together = batch_size if hop_samples <= 2 * length else 1  # far apart: what lies between is not decoded
+    for i in range(0, len(starts), together):
+        chosen = starts[i : i + together]
         first = int(chosen[0])
         source = first * info.rate_hz // rate
         stretch = read_resampled(path, info.rate_hz, source, int(chosen[-1]) - first + length, rate)
@@ -114,7 +118,7 @@ def embed_recording(path: Path, embedder: Embedder, hop_samples: int, batch_size
         {
             "path": pa.array([str(path)] * len(start), pa.string()),
             "start_s": start / embedder.sample_rate_hz,
-            "end_s": (start + embedder.window_samples) / embedder.sample_rate_hz,
+            "end_s": np.minimum((start + embedder.window_samples) / embedder.sample_rate_hz, probe(path).duration_s),
             "embedding": values,
         }
     )
@@ -125,19 +129,21 @@ def embed_recordings(
     embedder: Embedder,
     out: Path,
     hop_samples: int,
+    settings: Mapping[str, Any],
     batch_size: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[tuple[Path, str]]:
     """Embed every recording into ``out/embeddings.parquet``; go on where an earlier start stopped.
 
-    Each recording's rows are a part file, written whole or not at all; the parts are joined at the end. What cannot be
-    decoded is left out and returned with its reason.
+    Each recording's rows are a part file, written whole or not at all; the parts are joined at the end. `settings` is
+    what must be the same to go on. What cannot be decoded is left out and returned with its reason.
     """
     parts_folder = out / "parts"
+    check_settings(parts_folder / "settings.json", settings)
     failed: list[tuple[Path, str]] = []
     done: list[Path] = []
     for number, path in enumerate(paths):
-        part = parts_folder / f"{number:07d}.parquet"
+        part = parts_folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.parquet"
         try:
             if not part.exists():
                 table = embed_recording(path, embedder, hop_samples, batch_size)
@@ -157,7 +163,23 @@ def embed_recordings(
     ):
         for part in done:
             writer.write_table(pq.read_table(part))
-    for part in parts_folder.glob("*.parquet"):
-        part.unlink()
-    parts_folder.rmdir()
+    shutil.rmtree(parts_folder)
     return failed
+
+
+def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings beside the part files; refuse to go on with others.
+
+    Raises:
+        AudiorepError: the parts that are there were made with other settings.
+    """
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        different = [name for name in settings if before.get(name) != settings[name]]
+        if different:
+            name = different[0]
+            raise AudiorepError(
+                f"{path.parent}: was begun with {name}={before.get(name)}, not {settings[name]}: "
+                "resume with the same settings, or overwrite=true to start anew"
+            )
+    write_json(path, settings)

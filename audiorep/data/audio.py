@@ -36,6 +36,9 @@ NARROW = frozenset(
 )
 """Encodings whose samples lose nothing that matters as int16."""
 
+LOSSY = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
+"""Encodings that may overshoot full scale; decoded straight to int16 they would wrap around."""
+
 RESAMPLER_MARGIN = 256
 """Samples of context, at the slower of the two rates, read on both sides of a stretch that is resampled."""
 
@@ -108,13 +111,16 @@ def read(path: str | Path, start: int, count: int, channel: int | None = None) -
             if last <= first:
                 return out
             file.seek(first)
-            samples = file.read(last - first, dtype=dtype, always_2d=True)
+            lossy = file.subtype in LOSSY
+            samples = file.read(last - first, dtype="float32" if lossy else dtype, always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise AudioError(f"{path}: cannot decode samples {start} to {start + count} ({_reason(error)})") from error
     if len(samples) < last - first:
         raise AudioError(f"{path}: truncated: ends {last - first - len(samples)} samples before its header says")
     if channel is not None and not 1 <= channel <= samples.shape[1]:
         raise AudioError(f"{path}: has {samples.shape[1]} channel(s), channel {channel} was asked for")
+    if lossy:
+        samples = to_pcm(samples)
     mono = samples[:, 0] if samples.shape[1] == 1 else _mono(samples, channel)
     if dtype == "float32" and not np.isfinite(mono).all():
         raise AudioError(f"{path}: NaN or infinite samples between {first} and {last}")
@@ -148,9 +154,13 @@ def read_resampled(
 def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> None:
     """Write samples in [-1, 1] as 16-bit WAV, atomically and without dither."""
     memory = io.BytesIO()
-    pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    soundfile.write(memory, pcm, rate_hz, subtype="PCM_16", format="WAV")
+    soundfile.write(memory, to_pcm(samples), rate_hz, subtype="PCM_16", format="WAV")
     write_bytes(path, memory.getbuffer())
+
+
+def to_pcm(samples: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as int16: rounded without dither, clipped where they overshoot."""
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:

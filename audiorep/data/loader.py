@@ -38,6 +38,12 @@ class StepSampler(Sampler[list[Item]]):
         self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
         self.rank, self.world, self.first_step = rank, world, 0
         total = batch_size * world
+        if batch_size < 2:
+            raise AudiorepError(
+                f"data.batch_size={batch_size}: at least 2 windows are needed to compare one with another"
+            )
+        if max_steps < 1:
+            raise AudiorepError(f"trainer.max_steps={max_steps}: at least one step is needed")
         if len(self.rows) < total:
             raise AudiorepError(
                 f"the training side has {len(self.rows)} windows, fewer than a batch of {total}: "
@@ -126,11 +132,25 @@ def fixed_batches(
     batch_size: int,
     workers: int = 0,
     items: list[Item] | None = None,
-    all_may_fail: bool = False,
 ) -> DataLoader[Any]:
-    """Every fixed window (or `items`) once, in order of rows; with `all_may_fail` batched by `collate_known`."""
+    """Every fixed window (or `items`) once, in order of rows; a batch of which nothing could be decoded is empty."""
     items = windows.fixed_items() if items is None else items
     chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
     fresh = torch.Generator().manual_seed(0)  # the loader would draw from the global generator
-    stack = collate_known if all_may_fail else collate
-    return DataLoader(windows, batch_sampler=chunks, collate_fn=stack, num_workers=workers, generator=fresh)
+    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate_known, num_workers=workers, generator=fresh)
+
+
+def decoded_waves(windows: Windows, items: list[Item], batch_size: int = 64) -> Iterator[Batch]:
+    """Batches of `items` on the CPU, without those that cannot be decoded.
+
+    Raises:
+        AudiorepError: not one can be decoded.
+    """
+    found, failed = False, []
+    for raw in fixed_batches(windows, batch_size, items=items):
+        failed += raw.get("failed", [])
+        if len(raw["index"]):
+            found = True
+            yield to_device(raw, torch.device("cpu"))
+    if not found:
+        raise AudiorepError(f"not one of {len(items)} windows can be decoded; the first: {failed[0][1]}")

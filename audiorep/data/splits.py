@@ -59,7 +59,18 @@ def split_by_group(frame: pd.DataFrame, by: str = "group", folds: int = 5, fold:
         fold_of[name] = int(load.argmin())
         load[fold_of[name]] += weight[name]
     in_test = groups.map(fold_of).to_numpy() == fold
-    return Split(np.flatnonzero(~in_test), np.flatnonzero(in_test), f"fold {fold} of {folds}, grouped by {by}")
+    return Split(
+        np.flatnonzero(~in_test),
+        np.flatnonzero(in_test),
+        f"fold {fold} of {folds}, grouped by {by}",
+        leaks(frame, in_test),
+    )
+
+
+def leaks(frame: pd.DataFrame, in_test: np.ndarray, group: str = "group") -> tuple[str, ...]:
+    """The groups that stand on both sides."""
+    groups = frame[group].astype(str)
+    return tuple(sorted(set(groups[in_test]) & set(groups[~in_test])))
 
 
 def split_by_column(frame: pd.DataFrame, column: str, test: Sequence[str | int], group: str = "group") -> Split:
@@ -79,9 +90,8 @@ def split_by_column(frame: pd.DataFrame, column: str, test: Sequence[str | int],
         raise AudiorepError(f"split.column={column} split.test={wanted}: no row is on the test side")
     if in_test.all():
         raise AudiorepError(f"split.column={column} split.test={wanted}: every row is on the test side")
-    groups = frame[group].astype(str)
-    leaking = sorted(set(groups[in_test]) & set(groups[~in_test]))
-    return Split(np.flatnonzero(~in_test), np.flatnonzero(in_test), f"{column} in {', '.join(wanted)}", tuple(leaking))
+    description = f"{column} in {', '.join(wanted)}"
+    return Split(np.flatnonzero(~in_test), np.flatnonzero(in_test), description, leaks(frame, in_test, group))
 
 
 def make_split(

@@ -29,12 +29,14 @@ class WindowSpec:
 
     length_s: float
     outside: Outside = "context"
-    channel: int | Literal["mix"] = "mix"
+    channel: int | str = "mix"
     per_row: int = 8
 
     def __post_init__(self) -> None:
         if self.length_s <= 0:
             raise AudiorepError(f"window.length_s={self.length_s} must be above 0")
+        if self.channel != "mix" and not (isinstance(self.channel, int) and self.channel >= 1):
+            raise AudiorepError(f"window.channel={self.channel}: say mix, or a number counted from 1")
         if self.outside not in ("context", "zero"):
             raise AudiorepError(f"window.outside={self.outside}: say context or zero")
 
@@ -91,6 +93,10 @@ class Windows(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to a loader process: everything but the windows in memory."""
+        return {**vars(self), "cache": OrderedDict(), "cached": 0}
 
     @property
     def source_length(self) -> np.ndarray:

@@ -3,6 +3,7 @@
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from audiorep.errors import AudiorepError
 from audiorep.types import Features, Spec
 
 
@@ -21,6 +22,14 @@ class Encoder(nn.Module):
     ) -> Features:
         """Encode; `keep` drops all other tokens, `mask` replaces tokens. Encoders without patches refuse both."""
         raise NotImplementedError
+
+
+def refuse_patches(encoder: Encoder, keep: Tensor | None, mask: Tensor | None) -> None:
+    """What encoders without patches do first."""
+    if keep is not None or mask is not None:
+        raise AudiorepError(
+            f"{type(encoder).__name__} has no patches to keep or mask: choose a ViT, such as encoder=vit_mini"
+        )
 
 
 def map_to_tokens(x: Float[Tensor, "b d f n"]) -> Float[Tensor, "b l d"]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from audiorep.encoders.base import Encoder
+from audiorep.encoders.base import Encoder, refuse_patches
 from audiorep.types import Features, Spec
 
 
@@ -40,6 +40,7 @@ class SmallCnn(Encoder):
     def forward(
         self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None
     ) -> Features:
+        refuse_patches(self, keep, mask)
         x = self.body(self.stem(spec))
         x = pool_rows(x, self.rows)
         tokens = self.mix(x.permute(0, 3, 2, 1).flatten(2))

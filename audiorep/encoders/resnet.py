@@ -6,7 +6,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.encoders.base import Encoder, map_to_tokens
+from audiorep.encoders.base import Encoder, map_to_tokens, refuse_patches
 from audiorep.types import Features, Spec
 
 
@@ -73,5 +73,6 @@ class ResNet(Encoder):
     def forward(
         self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None
     ) -> Features:
+        refuse_patches(self, keep, mask)
         x = self.body(self.stem(spec))
         return Features(x.mean((2, 3)), map_to_tokens(x))

@@ -45,7 +45,7 @@ def embed_rows(
     sums: dict[str, np.ndarray] = {}
     counts = np.zeros(rows)
     failed: list[tuple[int, str]] = []
-    loader = fixed_batches(windows, batch_size, workers, all_may_fail=True)
+    loader = fixed_batches(windows, batch_size, workers)
     for done, raw in enumerate(loader, 1):
         failed += raw.get("failed", [])
         if len(raw["index"]):
@@ -54,7 +54,7 @@ def embed_rows(
             np.add.at(counts, index, 1.0)
             for name, value in extract(batch).items():
                 total = sums.setdefault(name, np.zeros((rows, value.shape[1])))
-                np.add.at(total, index, value.double().cpu().numpy())
+                np.add.at(total, index, value.float().cpu().double().numpy())
         if progress:
             progress(done, len(loader))
     if not counts.any():

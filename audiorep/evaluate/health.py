@@ -52,7 +52,9 @@ def uniformity(z: Float[Tensor, "m d"], t: float = 2.0) -> float:
 
 
 def figures(z: Float[Tensor, "m d"]) -> dict[str, float]:
-    """All figures of one set of embeddings."""
+    """All figures of one set of embeddings; NaN where an embedding is not finite."""
+    if not z.isfinite().all():
+        return dict.fromkeys(("rankme", "std", "raw_std", "mean_cosine"), float("nan"))
     return {
         "rankme": rankme(z),
         "std": embedding_std(z),

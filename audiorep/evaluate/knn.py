@@ -22,14 +22,15 @@ def knn_scores(
         truth: [n] class numbers, or [n, c] multi-hot (NaN counts as absent).
         k: neighbours; at most n are used.
         tau: temperature of the weights.
-        chunk: test rows at a time.
+        chunk: test rows at a time; fewer where the bank is large, so that memory stays under some 300 MB.
 
     Source: Wu et al. 2018, arXiv:1805.01978, section 3.4 (k = 200, tau = 0.07 there).
     """
     votes = torch.from_numpy(np.nan_to_num(truth)).float() if truth.ndim == 2 else _votes(truth, classes)
     bank = F.normalize(torch.from_numpy(np.ascontiguousarray(train)).float())
     out = []
-    for part in torch.from_numpy(np.ascontiguousarray(test)).float().split(chunk):
+    rows = max(1, min(chunk, 2**26 // max(1, len(bank))))
+    for part in torch.from_numpy(np.ascontiguousarray(test)).float().split(rows):
         cosine, nearest = (F.normalize(part) @ bank.T).topk(min(k, len(bank)), dim=1)
         weight = torch.exp((cosine - cosine[:, :1]) / tau)
         out.append((weight[:, :, None] * votes[nearest]).sum(1) / weight.sum(1, keepdim=True))

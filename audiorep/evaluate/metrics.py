@@ -59,7 +59,12 @@ def macro_f1(p: Predictions, weight: Weight) -> Scores:
 def average_precision(
     present: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"], weight: Weight
 ) -> Float[np.ndarray, " m"]:
-    """``sum_k (R_k - R_{k-1}) P_k`` over the thresholds of the scores, ties taken together; NaN without a positive."""
+    """``sum_k (R_k - R_{k-1}) P_k`` over the thresholds of the scores, ties taken together.
+
+    NaN without a positive, and where all are positive: then every ranking would be perfect.
+    """
+    if present.all() or not present.any():
+        return np.full(len(weight), np.nan)
     if not present.any():
         return np.full(len(weight), np.nan)
     order = np.argsort(-score, kind="stable")

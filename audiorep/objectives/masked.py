@@ -71,7 +71,7 @@ class MaskedAutoencoder(Objective):
 
     def reconstruction(self, spec: Spec, rng: torch.Generator) -> Tensor:
         """The error on the hidden patches of one view."""
-        target = patchify(spec, self.patch).float()
+        target = patchify(spec, self.patch).float().detach()
         count, tokens = target.shape[:2]
         visible = max(1, round(tokens * (1.0 - self.ratio)))
         order = random_order(count, tokens, rng, spec.device)

@@ -11,7 +11,7 @@ from audiorep.cli import compose
 from audiorep.console import progress_bar
 from audiorep.data.demo import generate_demo_corpus
 from audiorep.data.manifest import canonical, write_manifest
-from audiorep.files import output_folder
+from audiorep.files import output_folder, remove
 from audiorep.verbs.check import check
 from audiorep.verbs.embed import embed
 from audiorep.verbs.export import export
@@ -25,6 +25,8 @@ def demo(cfg: DictConfig) -> dict[str, float]:
     """Run every verb in turn; leaves corpus, run, bundle and embeddings in `out`."""
     began = time.monotonic()
     out = output_folder(cfg.out, overwrite=cfg.overwrite)
+    if cfg.overwrite:
+        remove(out, ("corpus", "run", "bundle", "embeddings", "recordings.csv", "corpus.csv", "check.json"))
     corpus = out / "corpus"
     step("1 of 6", "make a corpus: twelve call types, six sites, three recorders")
     with progress_bar("writing recordings") as progress:

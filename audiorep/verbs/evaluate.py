@@ -14,10 +14,10 @@ from rich.table import Table
 
 from audiorep import build
 from audiorep.console import console, progress_bar
-from audiorep.data.loader import fixed_batches, to_device
+from audiorep.data.loader import decoded_waves
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
-from audiorep.evaluate.embedding import embed_rows, extract_with
+from audiorep.evaluate.embedding import Embedded, embed_rows, extract_with
 from audiorep.evaluate.protocol import evaluate as run_protocols
 from audiorep.evaluate.report import Picture, Report, write_report
 from audiorep.files import output_folder, write_json, write_text
@@ -52,7 +52,17 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         )
         cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
         cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
+        for key, value in info.training.get("split_settings", {}).items():
+            cfg.split[key] = value if cfg.split[key] == "trained" else cfg.split[key]
+        cfg.split = {key: value for key, value in cfg.split.items() if value != "trained"}
     corpus = build.open_corpus(cfg, out)
+    if str(cfg.corpus) == info.training.get("corpus") and info.training.get("rows_seen") == "all":
+        corpus.notes.append("the encoder was pretrained on the test rows too (transductive)")
+    elif str(cfg.corpus) == info.training.get("corpus") and corpus.split.description != info.training.get("split"):
+        corpus.notes.append(
+            f"the encoder was pretrained with another split of this corpus ({info.training.get('split')}): "
+            "it may have seen the test rows, without their labels"
+        )
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     return report_and_score(cfg, corpus, model, info, out, corpus.notes)
 
@@ -73,12 +83,18 @@ def report_and_score(
     untrained = build.make_model(cfg, cfg.seed).eval()
     models = {"": model.eval().to(device), "random": untrained.to(device)}
     with progress_bar("embedding") as progress:
-        embedded = embed_rows(windows, extract_with(models), cfg.data.batch_size, device, progress=progress)
+        workers = build.workers_for(cfg, windows)
+        embedded = embed_rows(windows, extract_with(models), cfg.data.batch_size, device, workers, progress)
     model.cpu()
+    if not embedded.known.all():
+        reasons = dict.fromkeys(reason for _, reason in embedded.failed)
+        missing = int((~embedded.known).sum())
+        notes = [*notes, f"{missing} row(s) cannot be decoded and are not scored: {'; '.join(list(reasons)[:3])}"]
+        log.warning("%s", notes[-1])
     metrics: dict[str, float] = {}
     if corpus.labelled.sum() and corpus.classes:
         try:
-            sides, more = corpus.sides()
+            sides, more = corpus.sides(embedded.known)
             notes = [*notes, *more]
             for note in more:
                 log.warning("%s", note)
@@ -91,7 +107,7 @@ def report_and_score(
     else:
         notes = [*notes, "no labels: the encoder is trained but not evaluated"]
     write_json(out / "metrics.json", metrics)
-    report = make_report(cfg, corpus, info, windows, model, views, embedded.values[""], metrics, notes, curves, out)
+    report = make_report(cfg, corpus, info, windows, model, views, embedded, metrics, notes, curves, out)
     write_report(report, out / "report.html")
     if metrics:
         show(metrics)
@@ -136,7 +152,7 @@ def make_report(
     windows: Windows,
     model: Model,
     views: Views | None,
-    embedding: np.ndarray,
+    embedded: Embedded,
     metrics: Mapping[str, float],
     notes: list[str],
     curves: pd.DataFrame | None,
@@ -145,15 +161,14 @@ def make_report(
     """Gather what `report.html` shows."""
     frame = corpus.manifest.frame
     rng = np.random.default_rng(cfg.seed)
-    shown = rng.permutation(len(frame))[:12]
-    labelled = np.flatnonzero(corpus.labelled)
+    shown = rng.permutation(np.flatnonzero(embedded.known))[:12]
+    labelled = np.flatnonzero(corpus.labelled & embedded.known)
     if len(labelled):  # a call of each class first, then others
         order = rng.permutation(labelled)
         _, first = np.unique(frame["label"].to_numpy(dtype=str)[order], return_index=True)
         shown = np.concatenate([order[first], np.delete(order, first), shown])[:12]
     items = [(int(row), 0, 1, -1) for row in shown]
-    raw = next(iter(fixed_batches(windows, len(items), items=items)))
-    batch = to_device(raw, torch.device("cpu"))
+    batch = next(decoded_waves(windows, items))
     with torch.inference_mode():
         clean = model.spectrogram(batch["wave"])
         augmented = views(batch["wave"], generator(cfg.seed, 1))["global"] if views is not None else []
@@ -163,10 +178,10 @@ def make_report(
     def picture(spec: torch.Tensor, title: str) -> Picture:
         return Picture(spec[0].float().numpy(), title, cfg.window.length_s, float(band_hz[0]), float(band_hz[-1]))
 
-    kept = rng.permutation(len(frame))[:3000]
+    kept = rng.permutation(np.flatnonzero(embedded.known))[:3000]
     return Report(
         title=f"{info.training.get('objective', 'encoder')} on {Path(str(cfg.corpus)).parent.name or cfg.corpus}",
-        facts={name.replace("_", " "): show_fact(value) for name, value in info.training.items()},
+        facts={n.replace("_", " "): show_fact(v) for n, v in info.training.items() if n != "split_settings"},
         warnings=notes,
         windows=[picture(spec, name) for spec, name in zip(clean, names, strict=True)],
         views=[
@@ -176,7 +191,7 @@ def make_report(
         if augmented
         else [],
         curves=curves,
-        embedding=embedding[kept],
+        embedding=embedded.values[""][kept],
         label=frame["label"].iloc[kept].tolist(),
         group=frame["group"].iloc[kept].map(lambda group: Path(group).name).tolist(),
         metrics=shown_only(metrics),

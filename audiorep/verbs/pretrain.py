@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
 from hydra.utils import instantiate
@@ -17,12 +18,12 @@ from audiorep import __version__, build
 from audiorep.checkpoint import Checkpoint
 from audiorep.console import TrainingBar
 from audiorep.data.audio import write_wav
-from audiorep.data.loader import StepSampler, fixed_batches, to_device, train_loader
+from audiorep.data.loader import StepSampler, decoded_waves, train_loader
 from audiorep.data.manifest import Quarantined, write_quarantine
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
-from audiorep.files import output_folder, write_text
+from audiorep.files import output_folder, remove, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
 from audiorep.verbs.evaluate import report_and_score
@@ -30,17 +31,17 @@ from audiorep.verbs.evaluate import report_and_score
 log = logging.getLogger(__name__)
 
 SETTING_KEYS = (
-    "seed",
-    "window",
-    "split",
-    "labels",
-    "frontend",
-    "compress",
-    "views",
-    "encoder",
-    "objective",
-    "optimizer",
-)
+    "seed", "corpus", "transductive", "window", "split", "labels", "data", "frontend", "compress", "views", "encoder",
+    "objective", "optimizer", "trainer",
+)  # fmt: skip
+"""What must be the same on resume, because the next step depends on it."""
+
+NOT_SETTING = ("checkpoint_every_s", "workers", "cache_mb", "log_every", "health_every")
+"""Keys inside those that the next step does not depend on."""
+
+LEFT_BEHIND = ("last.ckpt", "logs", "quarantine.csv", "metrics.json", "report.html", "config.yaml", "golden.wav",
+               "config.json", "model.safetensors")  # fmt: skip
+"""What an earlier run left in `out`: removed by overwrite=true."""
 
 
 def pretrain(cfg: DictConfig) -> dict[str, float]:
@@ -48,11 +49,12 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     began = time.monotonic()
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     if cfg.overwrite and not cfg.resume:
-        (out / "last.ckpt").unlink(missing_ok=True)
+        remove(out, LEFT_BEHIND)
     corpus = build.open_corpus(cfg, out)
     cfg = build.fill_in_auto(cfg, corpus.manifest)
-    cfg.trainer.precision = build.choose_precision(cfg.trainer.precision)
-    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
+    stored = OmegaConf.load(out / "config.yaml") if cfg.resume and (out / "config.yaml").exists() else cfg
+    if cfg.trainer.precision == "auto":  # what was chosen at the start holds for the whole run
+        cfg.trainer.precision = build.choose_precision(stored.trainer.precision)
     rows = None if cfg.transductive else corpus.split.train
     windows = build.make_windows(cfg, corpus, rows)
     model = build.make_model(cfg, cfg.seed)
@@ -67,6 +69,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
             write_quarantine([*corpus.manifest.quarantined, *failed.values()], out / "quarantine.csv")
 
     learner = make_learner(cfg, model, windows, out, on_failed)
+    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     if any(augment.wants_background for augment in learner.views.augments):
         bank = build.background_bank(cfg, corpus, windows, rows)
         for augment in learner.views.augments:
@@ -85,7 +88,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     training = facts(cfg, corpus, windows, learner, model, trained_s)
     info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)
     save_model(model, build.model_parts(cfg), info, out)
-    keep_golden(windows, out)
+    keep_golden(windows, out, cfg.seed)
     notes = [*corpus.notes, *(f"left out while training: {q.path}: {q.reason}" for q in failed.values())]
     return report_and_score(cfg, corpus, model, info, out, notes, views=learner.views, curves=read_curves(out))
 
@@ -98,9 +101,7 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
         optimizer = instantiate(cfg.optimizer, _partial_=True)
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     sampler = StepSampler(windows.windows_per_row(), cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
-    setting: dict[str, Any] = {name: json.dumps(resolved[name]) for name in SETTING_KEYS}
-    setting |= {"batch_size": int(cfg.data.batch_size), "max_steps": int(cfg.trainer.max_steps), "rows": len(windows)}
-    setting |= {"precision": cfg.trainer.precision, "channels_last": bool(cfg.trainer.channels_last)}
+    setting = {"rows": str(len(windows))} | flat({name: resolved[name] for name in SETTING_KEYS})
     return Learner(
         objective,
         views,
@@ -119,9 +120,22 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
         channels_last=cfg.trainer.channels_last,
         on_failed=on_failed or (lambda row, reason: None),
         embed=lambda: torch.from_numpy(
-            embed_rows(windows, extract_with({"": model}, mel=False), cfg.data.batch_size).values[""]
+            embed_rows(
+                windows, extract_with({"": model}, mel=False), cfg.data.batch_size, next(model.parameters()).device
+            ).values[""]
         ),
     )
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted keys of a config with their values as JSON, without those of `NOT_SETTING`."""
+    out: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            out |= flat(value, f"{prefix}{name}.")
+        elif name not in NOT_SETTING:
+            out[f"{prefix}{name}"] = json.dumps(value)
+    return out
 
 
 def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
@@ -142,16 +156,19 @@ def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(learner, train_loader(windows, learner.sampler, build.workers_for(cfg, windows)))
-    if trainer.interrupted:
-        raise AudiorepError(f"interrupted at step {learner.step}; go on with resume=true out={cfg.out}")
+        try:
+            trainer.fit(learner, train_loader(windows, learner.sampler, build.workers_for(cfg, windows)))
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            learner.save()
+            raise AudiorepError(f"interrupted at step {learner.step}; go on with resume=true out={cfg.out}") from None
     learner.eval().cpu()
 
 
-def keep_golden(windows: Windows, out: Path) -> None:
+def keep_golden(windows: Windows, out: Path, seed: int) -> None:
     """Keep the loudest of a few windows as `golden.wav`, for the export to carry along."""
-    raw = next(iter(fixed_batches(windows, 16)))
-    wave = to_device(raw, torch.device("cpu"))["wave"]
+    items = windows.fixed_items()
+    order = np.random.default_rng([seed, 5]).permutation(len(items))
+    wave = next(decoded_waves(windows, [items[i] for i in order], 16))["wave"]
     loudest = wave[wave.square().mean(1).argmax()]
     write_wav(out / "golden.wav", loudest.numpy(), windows.rate_hz)
 
@@ -168,6 +185,8 @@ def facts(
         "labelled_rows": int(corpus.labelled.sum()),
         "classes": list(corpus.classes),
         "split": corpus.split.description,
+        "split_settings": OmegaConf.to_container(cfg.split),
+        "rows_seen": "all" if cfg.transductive else "training side",
         "encoder": cfg.chosen.encoder,
         "parameters": count_parameters(model.encoder),
         "steps": int(cfg.trainer.max_steps),
@@ -182,7 +201,9 @@ def facts(
 
 def read_curves(out: Path) -> pd.DataFrame | None:
     """All logged figures by step, over every start of the run; the last word on a step counts."""
-    parts = [pd.read_csv(path) for path in sorted((out / "logs" / "csv").glob("version_*/metrics.csv"))]
+    versions = sorted((out / "logs" / "csv").glob("version_*"), key=lambda path: int(path.name.split("_")[1]))
+    files = [path / "metrics.csv" for path in versions]
+    parts = [pd.read_csv(path) for path in files if path.exists() and path.stat().st_size]
     if not parts:
         return None
     return pd.concat(parts).drop_duplicates("step", keep="last").sort_values("step").reset_index(drop=True)

@@ -118,9 +118,11 @@ def test_torch_and_onnx_give_the_same_parquet_and_an_interrupted_run_goes_on(bun
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            embed_recordings(paths, embedder, out, 2000, 4, stop)
+            embed_recordings(paths, embedder, out, 2000, {"hop": 2000}, 4, stop)
         assert len(list((out / "parts").glob("*.parquet"))) == 2
-        failed = embed_recordings(paths, embedder, out, 2000, 4)
+        with pytest.raises(AudiorepError, match="was begun with hop=2000, not 1000"):
+            embed_recordings(paths, embedder, out, 1000, {"hop": 1000}, 4)
+        failed = embed_recordings(paths, embedder, out, 2000, {"hop": 2000}, 4)
         assert [path.name for path, _ in failed] == ["3.wav"]
         tables.append(pq.read_table(out / "embeddings.parquet"))
         assert [p.name for p in out.iterdir()] == ["embeddings.parquet"]

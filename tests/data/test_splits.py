@@ -40,7 +40,7 @@ def test_folds_hold_about_as_many_labelled_rows_even_where_groups_differ_in_size
 
 
 def test_folds_are_balanced_by_labelled_rows_not_by_all_rows():
-    unlabelled = pd.DataFrame({"group": np.repeat(["u0", "u1"], 1000), "label": ""})
+    unlabelled = pd.DataFrame({"group": np.repeat(["u0", "u1"], [1000, 15]), "label": ""})
     labelled = pd.DataFrame({"group": np.repeat(["a", "b", "c", "d"], 10), "label": "x"})
     frame = pd.concat([unlabelled, labelled], ignore_index=True)
     for fold in range(2):

@@ -1,5 +1,6 @@
 """Windows: where they lie, what stands around short calls, what comes back of recordings that cannot be decoded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,7 @@ def test_a_channel_is_chosen_by_the_window_or_by_the_row(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), 8000)
     (tmp_path / "calls.csv").write_text("path,channel\n" + "a.wav,1\na.wav,2\na.wav,\n")
     manifest = read_corpus(tmp_path / "calls.csv", Table())
-    plain = manifest.take(np.array([0]))
-    plain.frame.drop(columns="channel", inplace=True)
+    plain = replace(manifest, frame=manifest.frame.iloc[:1].drop(columns="channel"))
 
     def first(manifest: Manifest, channel: int | str, row: int = 0) -> int:
         return int(Windows(manifest, WindowSpec(0.1, channel=channel), 8000)[(row, 0, 1, -1)]["wave"][0])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from audiorep.data.audio import is_audio
 from audiorep.data.formats.folders import find_audio
 from audiorep.data.formats.table import read_text_table
 from audiorep.errors import AudiorepError
@@ -119,7 +120,7 @@ class Raven:
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
         root = recordings if recordings.is_dir() else recordings.parent
-        found = find_audio(root)
+        found = [recordings] if is_audio(recordings) else find_audio(root)
         by_name, by_stem = _index(found, lambda path: path.name), _index(found, lambda path: path.stem)
         parts = []
         for source in find_tables(annotations or recordings):
