@@ -1,7 +1,6 @@
 """The commands as a user types them: the way through on a tiny corpus, and one clear line for wrong input."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -156,8 +155,8 @@ def test_killed_at_any_moment_and_resumed_it_ends_in_the_same_weights(toy_corpus
     keys = [
         f"corpus={toy_corpus}",
         *TINY,
-        "trainer.max_steps=60",
-        "trainer.checkpoint_every_s=0.05",
+        "trainer.max_steps=120",
+        "trainer.checkpoint_every_s=0.02",
         "evaluation.protocol=[]",
     ]
     assert run("pretrain", f"out={tmp_path / 'whole'}", *keys) == 0
@@ -165,11 +164,14 @@ def test_killed_at_any_moment_and_resumed_it_ends_in_the_same_weights(toy_corpus
     command = [sys.executable, "-m", "audiorep.cli", "pretrain", f"out={out}", *keys, "resume=true"]
     rng = np.random.default_rng(int(time.time()))
     for _ in range(2):
+        seen = (out / "last.ckpt").stat().st_mtime_ns if (out / "last.ckpt").exists() else 0
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (out / "last.ckpt").exists():
+        while process.poll() is None and (
+            not (out / "last.ckpt").exists() or (out / "last.ckpt").stat().st_mtime_ns == seen
+        ):
             time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 0.3))
-        os.kill(process.pid, signal.SIGKILL)
+        time.sleep(rng.uniform(0.0, 0.2))
+        process.kill()
         process.wait()
         assert (out / "last.ckpt").exists()
     assert run("pretrain", f"out={out}", *keys, "resume=true") == 0
@@ -221,6 +223,40 @@ def test_labels_of_several_classes_are_evaluated_by_cmap(toy_corpus, tmp_path):
     assert run("pretrain", f"corpus={tmp_path / 'c.csv'}", *keys, *TINY) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0.2 < metrics["linear/cmap"] <= 1.0 and "mel/knn/cmap" in metrics and "knn/accuracy" not in metrics
+    assert metrics["random/linear/cmap"] < 1.0
+
+
+def test_rows_that_cannot_be_decoded_are_not_scored(toy_corpus, tmp_path):
+    rows = pd.read_csv(toy_corpus)
+    rows["path"] = [str(toy_corpus.parent / name) for name in rows["path"]]
+    soundfile.write(tmp_path / "nan.wav", np.full(4000, np.nan), RATE_HZ, subtype="FLOAT")
+    rows.loc[:7, "path"] = str(tmp_path / "nan.wav")
+    rows.to_csv(tmp_path / "c.csv", index=False)
+    out = tmp_path / "run"
+    assert run("pretrain", f"corpus={tmp_path / 'c.csv'}", f"out={out}", *TINY) == 0
+    assert "8 row(s) cannot be decoded and are not scored" in (out / "report.html").read_text()
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_run(toy_corpus, tmp_path):
+    keys = [f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", *TINY, "overwrite=true"]
+    assert run("pretrain", *keys) == 0 and run("pretrain", *keys, "trainer.max_steps=2") == 0
+    curves = pd.concat(pd.read_csv(path) for path in (tmp_path / "run" / "logs" / "csv").rglob("metrics.csv"))
+    assert curves["step"].max() == 2
+
+
+def test_paths_with_umlauts_brackets_and_equals_signs_are_taken_as_they_are(tmp_path):
+    folder = tmp_path / "Müller's site (1), a=b"
+    folder.mkdir()
+    soundfile.write(folder / "größe 1.wav", tone(0, 0), RATE_HZ)
+    assert run("index", f"recordings={folder}", f"out={folder / 'c.csv'}") == 0
+    assert pd.read_csv(folder / "c.csv")["path"].tolist() == ["größe 1.wav"]
+
+
+def test_loader_processes_change_nothing(trained, toy_corpus, tmp_path):
+    keys = [key for key in TINY if not key.startswith("data.workers")]
+    assert run("pretrain", f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", *keys, "data.workers=2") == 0
+    a, b = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path / "run"))
+    assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def test_recordings_without_labels_train_and_are_not_scored(toy_corpus, tmp_path):
@@ -251,6 +287,11 @@ def test_recordings_without_labels_train_and_are_not_scored(toy_corpus, tmp_path
         (["pretrain", "corpus=CORPUS", "objective=mae", "encoder=small_cnn"], "choose encoder=vit_mini"),
         (["pretrain", "corpus=CORPUS", "objective=byol", "objective.predictor.outputs=7"], "must equal"),
         (["pretrain", "corpus=CORPUS", "trainer.max_steps=abc"], "trainer.max_steps"),
+        (["pretrain", "corpus=CORPUS", "trainer.max_steps=0"], "at least one step"),
+        (["pretrain", "corpus=CORPUS", "data.batch_size=0"], "data.batch_size=0"),
+        (["pretrain", "corpus=CORPUS", "window.length_s=1s"], "a number or auto"),
+        (["pretrain", "corpus=CORPUS", "window.channel=left"], "window.channel=left"),
+        (["pretrain", "corpus=CORPUS", "frontend.scale=Slaney"], "say one of htk, slaney"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip

@@ -24,6 +24,22 @@ def test_pcen_equals_librosa(wave):
     np.testing.assert_allclose(pcen(power).detach().numpy(), theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_training_moves_trainable_pcen(tmp_path):
+    from toy import objective_of, views_of, waves
+
+    from audiorep.data.loader import StepSampler
+    from audiorep.learner import Learner
+
+    views = views_of(waves(8))
+    views.compress.compression = Pcen(hop_s=0.012, bands=32, trainable=True)
+    sampler = StepSampler(np.ones(8, int), 8, 1, seed=0)
+    learner = Learner(objective_of("simclr"), views, lambda groups: torch.optim.AdamW(groups), sampler)
+    assert any(p is views.compress.compression.log_parameters for p in learner.groups["main"])
+    rng = torch.Generator().manual_seed(0)
+    sum(learner.objective(views(waves(8), rng), {}, rng).values()).backward()
+    assert views.compress.compression.log_parameters.grad.abs().sum() > 0
+
+
 def test_trainable_pcen_has_gradients_and_the_fixed_one_none(wave):
     power = Mel(16000)(wave)
     pcen = Pcen(hop_s=0.01, trainable=True)

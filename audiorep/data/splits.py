@@ -68,7 +68,9 @@ def split_by_group(frame: pd.DataFrame, by: str = "group", folds: int = 5, fold:
 
 
 def leaks(frame: pd.DataFrame, in_test: np.ndarray, group: str = "group") -> tuple[str, ...]:
-    """The groups that stand on both sides."""
+    """The groups that stand on both sides; none where the rows have no groups."""
+    if group not in frame:
+        return ()
     groups = frame[group].astype(str)
     return tuple(sorted(set(groups[in_test]) & set(groups[~in_test])))
 

@@ -66,11 +66,12 @@ def test_onnx_equals_torch_at_two_lengths(bundle):
     assert parity(model, folder / "model.onnx", np.resize(tone(2, 5), 7777)) < 1e-4
 
 
-def test_a_vit_and_pcen_and_decibel_export_too(tmp_path):
+@pytest.mark.parametrize("compression", [Decibel(), Pcen(hop_s=0.01, bands=32)], ids=lambda c: type(c).__name__)
+def test_a_vit_with_other_compressions_exports_too(compression, tmp_path):
     torch.manual_seed(0)
     info = ModelInfo(RATE_HZ, 0.5, training={"split": "none"})
     frontend = Mel(RATE_HZ, win_s=0.032, hop_s=0.01, bands=32)
-    model = Model(frontend, Compress(Decibel(), FixedNorm()), Vit(dim=48, depth=2, heads=3, patch=(16, 8))).eval()
+    model = Model(frontend, Compress(compression, FixedNorm()), Vit(dim=48, depth=2, heads=3, patch=(16, 8))).eval()
     card = {"title": "t", "license": "mit", "dataset": "d", "metrics": {}}
     errors = export(model, info, PARTS | {"encoder": VIT}, tone(0, 1), tmp_path, card)
     assert max(errors.values()) < 1e-4
