@@ -202,3 +202,9 @@ def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says
         _, low, high = paired_difference(*both, accuracy, 200, seed=trial)
         covered += low <= true <= high
     assert 0.87 <= covered / trials <= 0.995
+
+
+def test_a_class_that_is_known_present_everywhere_has_no_average_precision():
+    score, weight = np.array([0.1, 0.9, 0.5]), np.ones((2, 3))
+    assert np.isnan(average_precision(np.ones(3, bool), score, weight)).all()
+    assert np.isnan(average_precision(np.zeros(3, bool), score, weight)).all()
