@@ -125,6 +125,16 @@ def test_index_makes_one_manifest_of_recordings_with_raven_tables(tmp_path):
     assert table["label"].tolist() == ["up", "down", ""] and table["path"].iloc[0] == "recordings/a.wav"
 
 
+def test_relative_folders_are_relative_to_where_one_stands(tmp_path, monkeypatch):
+    for kind, name in enumerate(("up", "down")):
+        (tmp_path / "calls" / name).mkdir(parents=True)
+        soundfile.write(tmp_path / "calls" / name / "a.wav", tone(kind, 0), RATE_HZ)
+    monkeypatch.chdir(tmp_path)
+    for folder, wanted in (("calls", ["down", "up"]), ("calls/up", [""])):
+        assert run("index", f"recordings={folder}", "out=c.csv", "overwrite=true") == 0
+        assert pd.read_csv("c.csv", keep_default_na=False)["label"].tolist() == wanted
+
+
 def test_check_names_what_is_wrong_and_exits_with_one(tmp_path):
     soundfile.write(tmp_path / "good.wav", tone(0, 0), RATE_HZ)
     soundfile.write(tmp_path / "silent.wav", np.zeros(4000), RATE_HZ)

@@ -156,10 +156,10 @@ def read_corpus(
         format: how to read it, mostly `audiorep.data.formats.auto.Auto`.
         annotations: where the annotations are if not beside the recordings.
     """
-    source = Path(corpus).expanduser()
+    source = Path(corpus).expanduser().resolve()
     if not source.exists():
         raise AudiorepError(f"corpus={corpus}: no such file or folder")
-    beside = Path(annotations).expanduser() if annotations is not None else None
+    beside = Path(annotations).expanduser().resolve() if annotations is not None else None
     if beside is not None and not beside.exists():
         raise AudiorepError(f"annotations={annotations}: no such file or folder")
     table = canonical(format.read(source, beside), source)
