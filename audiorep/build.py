@@ -154,18 +154,18 @@ def model_parts(cfg: DictConfig) -> dict[str, Any]:
     return {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("frontend", "compress", "encoder")}
 
 
-def fit_compression(model: Model, windows: Windows, seed: int, count: int = 512) -> None:
-    """Fit offset and statistics to a sample of the training windows.
+def fit_compression(frontend: FrontEnd, compress: Compress, windows: Windows, seed: int, count: int = 512) -> None:
+    """Fit offset and statistics of a compression to a sample of the training windows.
 
     Raises:
         AudiorepError: the windows are shorter than the front-end's transform.
     """
-    model.frontend.check_length(windows.length)
+    frontend.check_length(windows.length)
     items = windows.fixed_items()
     chosen = np.sort(np.random.default_rng([seed, 2]).permutation(len(items))[:count])
     with torch.inference_mode():
-        power = [model.frontend(batch["wave"]) for batch in decoded_waves(windows, [items[i] for i in chosen])]
-    model.compress.fit(torch.cat(power).clone())
+        power = [frontend(batch["wave"]) for batch in decoded_waves(windows, [items[i] for i in chosen])]
+    compress.fit(torch.cat(power).clone())
 
 
 def background_bank(cfg: DictConfig, corpus: Corpus, windows: Windows, rows: np.ndarray | None) -> Wave:

@@ -99,6 +99,16 @@ class Pcen(nn.Module):
         return (energy * level + bias) ** root - bias**root
 
 
+class Identity(nn.Module):
+    """x as it is: no compression, or no normalisation, for encoders that take samples."""
+
+    def fit(self, x: Spec) -> None:
+        """Nothing to fit."""
+
+    def forward(self, x: Spec) -> Spec:
+        return x
+
+
 class FixedNorm(nn.Module):
     """``(x - mean) / (spread * std)`` with one mean and std of the corpus, fitted before training, saved in the state.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from audiorep.errors import AudiorepError
 from audiorep.types import Spec, Wave
@@ -82,7 +83,38 @@ def fourier(n_fft: int, first: int, count: int) -> Float[Tensor, "2 bins count"]
     return torch.stack([angle.cos(), -angle.sin()])
 
 
-class Stft(nn.Module):
+class FrontEnd(nn.Module):
+    """Wave [b t] to what `Compress` and the encoder take: Spec [b 1 f n].
+
+    sample_rate_hz: rate of the samples, in Hz.
+    """
+
+    sample_rate_hz: int
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest wave."""
+        raise NotImplementedError
+
+    @property
+    def shown(self) -> "Stft":
+        """The spectrogram that reports draw and the mel baseline of the evaluation measures."""
+        raise NotImplementedError
+
+    def picture(self, seen: Spec) -> Float[Tensor, "b 1 bands frames"]:
+        """What the encoder sees, as that spectrogram."""
+        return seen
+
+    def check_length(self, samples: int) -> None:
+        """Refuse windows that are too short to train and evaluate on."""
+        raise NotImplementedError
+
+    def exported(self) -> nn.Module:
+        """The same function in operations that ONNX runtimes do well."""
+        return self
+
+
+class Stft(FrontEnd):
     """Power spectrogram ``|sum_s w[s] x[s + j hop] exp(-2 pi i k s / n_fft)|^2``: Wave [b t] -> Spec [b 1 f n].
 
     Args:
@@ -133,6 +165,14 @@ class Stft(nn.Module):
         self.band_hz: Tensor
         self.window: Tensor
 
+    @property
+    def shortest(self) -> int:
+        return self.n_fft
+
+    @property
+    def shown(self) -> "Stft":
+        return self
+
     def check_length(self, samples: int) -> None:
         """Refuse waves shorter than one transform."""
         if samples < self.n_fft:
@@ -155,6 +195,9 @@ class Stft(nn.Module):
             return_complex=True,
         )
         return spectrum.real.square() + spectrum.imag.square()
+
+    def exported(self) -> nn.Module:
+        return Convolved(self)
 
     def kernel(self) -> Float[Tensor, "2 bins samples"]:
         """Real and imaginary part of one frame's transform as vectors over its samples (float64): for the export."""
@@ -291,5 +334,21 @@ class KaldiFbank(Stft):
         return self.filters.to(power.dtype) @ power
 
 
-FrontEnd = Stft
-"""Every front-end is an `Stft` with bands of its own."""
+class Convolved(nn.Module):
+    """A spectrogram whose transform is one strided convolution with its `kernel`: Wave [b t] -> Spec [b 1 f n].
+
+    ONNX runtimes handle a convolution of any length well, and complex transforms badly. Equal to the transform within
+    float32 rounding.
+    """
+
+    def __init__(self, frontend: Stft) -> None:
+        super().__init__()
+        self.frontend = frontend
+        self.register_buffer("kernel", frontend.kernel().flatten(0, 1)[:, None].float(), persistent=False)
+        self.kernel: Tensor
+        self.padding = frontend.n_fft // 2 if frontend.center else 0
+
+    def forward(self, wave: Wave) -> Spec:
+        parts = F.conv1d(wave[:, None], self.kernel, stride=self.frontend.hop_length, padding=self.padding)
+        real, imaginary = parts.chunk(2, dim=1)
+        return self.frontend.bands(real.square() + imaginary.square())[:, None]

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from audiorep.checkpoint import Checkpoint
 from audiorep.data.loader import StepSampler, to_device
 from audiorep.errors import AudiorepError, CollapseError
-from audiorep.evaluate.health import CollapseRule, figures
-from audiorep.objectives.base import Embed, Objective
+from audiorep.evaluate.health import CollapseRule, entropies, figures
+from audiorep.objectives.base import Embed, Objective, Setting
 from audiorep.optim import decay_groups, warmup_cosine
 from audiorep.types import Batch, generator
 from audiorep.views import Views
@@ -46,6 +46,7 @@ class Learner(L.LightningModule):
         channels_last: memory layout of encoder and views.
         on_failed: called with rows that could not be decoded.
         embed: embeds the training side, for objectives that cluster it.
+        rows, labelled: of the training side; by default as many rows as windows, none of them labelled.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Learner(L.LightningModule):
         channels_last: bool = True,
         on_failed: Report = lambda row, reason: None,
         embed: Embed | None = None,
+        rows: int | None = None,
+        labelled: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -82,6 +85,9 @@ class Learner(L.LightningModule):
         self.strikes: dict[str, int] = {}
         self.shown: dict[str, float] = {}
         self.clock = (0, time.monotonic())
+        objective.prepare(
+            Setting(rows or sampler.drawing.units, sampler.total, labelled, views.frontend.sample_rate_hz)
+        )
         self.groups = objective.parameter_groups()
         first = next(iter(self.groups.values()))
         first += [parameter for parameter in views.parameters() if parameter.requires_grad]
@@ -106,15 +112,26 @@ class Learner(L.LightningModule):
             self.restore(self.loaded)
             self.loaded = None
         self.clock = (self.step, time.monotonic())
+        self.begin_epoch()
+
+    def on_train_epoch_start(self) -> None:
+        if self.trainer.current_epoch > 0:  # the first began before Lightning made its iterator
+            self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Let the objective look at the whole corpus, if an epoch begins here; tell the sampler where to go on."""
+        self.sampler.first_step = self.step
+        if self.step % self.sampler.steps_per_epoch == 0 and self.embed is not None:
+            self.eval()
+            self.objective.before_epoch(self.embed, generator(self.seed, self.step, 1))
+            self.train()
+        partition = self.objective.partition()
+        self.sampler.partition = None if partition is None else partition.cpu().numpy()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.resting = False
         for row, reason in batch.get("failed", []):
             self.on_failed(row, reason)
-        if self.step % self.sampler.steps_per_epoch == 0 and self.embed is not None:
-            self.eval()
-            self.objective.before_epoch(self.embed)
-            self.train()
         if len(batch["index"]) < 2:
             raise AudiorepError(
                 f"only {len(batch['index'])} window of the batch at step {self.step} could be decoded, two are needed: "
@@ -176,16 +193,18 @@ class Learner(L.LightningModule):
     def check_health(self, batch: Batch) -> None:
         """Measure the embeddings of a clean batch; stop when they have collapsed."""
         self.eval()
-        embeddings = self.objective.embeddings(self.views.clean(batch["wave"]))
+        clean = self.views.clean(batch["wave"])
+        measured_of = {name: figures(z.float().cpu()) for name, z in self.objective.embeddings(clean).items()}
+        for name, p in self.objective.distributions(clean).items():
+            measured_of[name] = entropies(p.float().cpu())
         self.train()
-        for name, z in embeddings.items():
-            measured = figures(z.float().cpu())
+        for name, measured in measured_of.items():
             self.shown |= {f"{name}/{figure}": value for figure, value in measured.items()}
             broken = self.collapse.broken(measured)
             self.strikes[name] = self.strikes.get(name, 0) + 1 if broken else 0
             if broken and self.strikes[name] >= self.collapse.patience:
                 raise CollapseError(
-                    f"the representation collapsed: {broken} for the {name} embeddings at step {self.step}. "
+                    f"the representation collapsed: {broken} for the {name} at step {self.step}. "
                     "Lower optimizer.lr, look at the views (are two views of a clip still alike, of two clips still "
                     "different?), or choose another objective; collapse.patience sets how soon to stop"
                 )

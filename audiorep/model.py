@@ -28,16 +28,20 @@ ALLOWED = frozenset(
         "audiorep.frontend.Stft",
         "audiorep.frontend.Mel",
         "audiorep.frontend.KaldiFbank",
+        "audiorep.frontend_wave.Waveform",
         "audiorep.compress.Compress",
         "audiorep.compress.Log",
         "audiorep.compress.Decibel",
         "audiorep.compress.Pcen",
+        "audiorep.compress.Identity",
         "audiorep.compress.FixedNorm",
         "audiorep.compress.ClipNorm",
         "audiorep.compress.RunningNorm",
         "audiorep.encoders.cnn.SmallCnn",
+        "audiorep.encoders.convnext.ConvNeXt",
         "audiorep.encoders.resnet.ResNet",
         "audiorep.encoders.vit.Vit",
+        "audiorep.encoders.wave.WaveTransformer",
     }
 )
 """The only classes that a saved model may name: a stranger's config must not become code."""
@@ -84,11 +88,12 @@ class ModelInfo:
 
 
 def save_model(model: Model, parts: Mapping[str, Any], info: ModelInfo, folder: Path) -> None:
-    """Write `model.safetensors` and `config.json`.
+    """Write `model.safetensors` and `config.json`, which need no other file (`Encoder.standalone`).
 
     Args:
         parts: the configs {"frontend": {"_target_": ...}, "compress": ..., "encoder": ...} that rebuild the model.
     """
+    parts = {**parts, "encoder": model.encoder.standalone(parts["encoder"])}
     config = {
         "audiorep_schema": SCHEMA,
         "sample_rate_hz": info.sample_rate_hz,

@@ -2,18 +2,23 @@
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audiorep.encoders.base import Encoder
 from audiorep.types import Spec
 
-Outputs = list[Float[Tensor, "b d"]]
+Outputs = list[Float[Tensor, "b ..."]]
 
 
 class Teacher(nn.Module):
     """Gives targets for the student's views; `update` follows the student after each step."""
+
+    echoes = False
+    """Whether the targets are the student's own outputs: then these have to be computed first."""
 
     def forward(self, specs: list[Spec], student: Outputs) -> Outputs:
         """Targets, one for each view; `student` are the student's own outputs for the same views."""
@@ -26,6 +31,8 @@ class Teacher(nn.Module):
 class Shared(Teacher):
     """The student itself, with gradient: both branches are one network (SimCLR, VICReg, Barlow Twins)."""
 
+    echoes = True
+
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
 
@@ -35,6 +42,8 @@ class Shared(Teacher):
 
 class StopGradient(Teacher):
     """The student itself, without gradient (SimSiam)."""
+
+    echoes = True
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
@@ -69,3 +78,22 @@ class Ema(Teacher):
         torch._foreach_lerp_(mine, theirs, 1.0 - momentum)
         for buffer, source in zip(self.network.buffers(), student.buffers(), strict=True):
             buffer.copy_(source)
+
+
+class Peer(Teacher):
+    """A network of its own, trained along with gradient: the branches may differ in encoder, and see other inputs.
+
+    Args:
+        encoder: the peer's encoder.
+        projector: built on the encoder's width; of the student's output width.
+
+    Source: Bardes et al. 2022 (VICReg), arXiv:2105.04906, section 4.2: branches need not share weights, architecture
+    or modality.
+    """
+
+    def __init__(self, student: nn.Module, encoder: Encoder, projector: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.encoder, self.projector = encoder, projector(encoder.dim)
+
+    def forward(self, specs: list[Spec], student: Outputs) -> Outputs:
+        return [self.projector(self.encoder(spec).pooled) for spec in specs]

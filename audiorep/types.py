@@ -31,6 +31,7 @@ class Batch(TypedDict):
     label: Tensor  # [b] class index, -1 unlabelled; or [b c] multi-hot with NaN for unknown
     index: Int[Tensor, " b"]  # manifest row
     group: Int[Tensor, " b"]  # recording, site or individual
+    recording: Int[Tensor, " b"]  # recording, for neighbours in time
     start: Int[Tensor, " b"]  # first sample in the recording, at the model's rate
     failed: NotRequired[list[tuple[int, str]]]  # rows that could not be decoded, with the reason
 

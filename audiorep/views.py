@@ -18,7 +18,10 @@ from audiorep.types import Spec, Wave
 
 
 class Branch(nn.Module):
-    """One kind of view: how many, and the augmentations in order on samples, on power, on the compressed spectrogram."""
+    """One kind of view: how many, and the augmentations in order on samples, on power, on the compressed spectrogram.
+
+    A branch may have a front-end and a compression of its own instead of the model's.
+    """
 
     def __init__(
         self,
@@ -26,11 +29,15 @@ class Branch(nn.Module):
         wave: Sequence[Augment] = (),
         power: Sequence[Augment] = (),
         spec: Sequence[Augment] = (),
+        frontend: FrontEnd | None = None,
+        compress: Compress | None = None,
     ) -> None:
         super().__init__()
         if count < 1:
             raise AudiorepError(f"views: a branch with count={count} makes no views")
-        self.count = count
+        if (frontend is None) != (compress is None):
+            raise AudiorepError("views: a branch with a front-end of its own needs a compression of its own too")
+        self.count, self.frontend, self.compress = count, frontend, compress
         self.wave, self.power, self.spec = (nn.ModuleList(augments) for augments in (wave, power, spec))
 
 
@@ -56,18 +63,25 @@ class Views(nn.Module):
         """The spectrogram without any augmentation, as in evaluation."""
         return self.compress(self.frontend(wave))
 
+    def own(self) -> list[tuple[FrontEnd, Compress]]:
+        """The front-ends and compressions that belong to branches and not to the model."""
+        branches: Any = self.branches.values()
+        return [(branch.frontend, branch.compress) for branch in branches if branch.frontend is not None]
+
     def forward(self, wave: Wave, rng: torch.Generator) -> types.Views:
         shared: Spec | None = None
         views: types.Views = {}
-        for name, branch in self.branches.items():
+        branches: Any = self.branches.items()
+        for name, branch in branches:
             views[name] = []
-            for _ in range(branch.count):  # type: ignore[arg-type]
-                if len(branch.wave):  # type: ignore[arg-type]
-                    power = self.frontend(apply_all(branch.wave, wave, rng))
+            for _ in range(branch.count):
+                frontend, compress = branch.frontend or self.frontend, branch.compress or self.compress
+                if len(branch.wave) or branch.frontend is not None:
+                    power = frontend(apply_all(branch.wave, wave, rng))
                 else:
                     shared = self.frontend(wave) if shared is None else shared
                     power = shared
-                spec = self.compress(apply_all(branch.power, power, rng))
+                spec = compress(apply_all(branch.power, power, rng))
                 views[name].append(apply_all(branch.spec, spec, rng))
         return views
 

@@ -7,6 +7,7 @@ import torch
 
 from audiorep.errors import AudiorepError
 from audiorep.frontend import KaldiFbank, Mel, Stft
+from audiorep.frontend_wave import Waveform
 from audiorep.torchaudio import torchaudio
 
 
@@ -71,6 +72,22 @@ def test_a_stft_of_a_band_keeps_only_that_band():
     assert front(torch.randn(1, 4000)).shape[2] == len(front.band_hz)
 
 
+def test_waveform_leaves_the_samples_and_shows_their_mel_spectrogram_in_decibel(wave):
+    front = Waveform(16000, hop_s=0.008)
+    seen = front(wave)
+    assert torch.equal(seen[:, 0, 0], wave) and front.exported()(wave).data_ptr() == wave.data_ptr()
+    power = Mel(16000, win_s=0.032, hop_s=0.008)(wave)
+    torch.testing.assert_close(front.picture(seen), 10 * torch.log10(power.clamp_min(1e-10)))
+    assert front.picture(seen).shape[2] == len(front.shown.band_hz) == 64 and front.shown.hop_length == 128
+    assert front.shortest == 1 and not front.state_dict()
+
+
+def test_a_spectrogram_shows_itself(wave):
+    front = Mel(16000)
+    seen = front(wave).log()
+    assert front.shown is front and front.picture(seen) is seen and front.shortest == front.n_fft
+
+
 @pytest.mark.parametrize(
     "make,words",
     [
@@ -79,6 +96,7 @@ def test_a_stft_of_a_band_keeps_only_that_band():
         (lambda: Stft(16000, win_length=512, n_fft=256), "n_fft"),
         (lambda: Mel(16000, bands=200, n_fft=512), "bands"),
         (lambda: Stft(16000, win_length=512)(torch.zeros(1, 100)), "shorter than n_fft"),
+        (lambda: Waveform(16000).check_length(100), "raise window.length_s or lower frontend.hop_s"),
     ],
 )
 def test_impossible_settings_get_a_clear_error(make, words):

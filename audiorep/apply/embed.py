@@ -49,7 +49,7 @@ def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz
     def run(waves: np.ndarray) -> np.ndarray:
         return network(torch.from_numpy(waves).to(device))[0].float().cpu().numpy()
 
-    return Embedder(run, info.sample_rate_hz, max(info.window_samples, network.frontend.n_fft))
+    return Embedder(run, info.sample_rate_hz, max(info.window_samples, network.frontend.shortest))
 
 
 def _open_onnx(path: Path, rate_hz: int | None) -> Embedder:

@@ -15,50 +15,27 @@ import torch
 from jaxtyping import config as jaxtyping_config
 from jinja2 import Environment, PackageLoader
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from audiorep import __version__
 from audiorep.data.audio import write_wav
 from audiorep.errors import AudiorepError
 from audiorep.files import atomic, write_json, write_text
-from audiorep.frontend import FrontEnd
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
 
 TOLERANCE = 1e-4
 """Largest relative error ``|onnx - torch| / |torch|`` of the embeddings that an export may have."""
 
 
-class ConvolutionPower(nn.Module):
-    """The power spectrogram of a front-end as one strided convolution with its `kernel`.
-
-    ONNX runtimes handle a convolution of any length well, and complex transforms badly. Equal to the transform within
-    float32 rounding.
-    """
-
-    def __init__(self, frontend: FrontEnd) -> None:
-        super().__init__()
-        self.register_buffer("kernel", frontend.kernel().flatten(0, 1)[:, None].float(), persistent=False)
-        self.kernel: Tensor
-        self.hop_length = frontend.hop_length
-        self.padding = frontend.n_fft // 2 if frontend.center else 0
-
-    def forward(self, wave: Tensor) -> Tensor:
-        parts = F.conv1d(wave[:, None], self.kernel, stride=self.hop_length, padding=self.padding)
-        real, imaginary = parts.chunk(2, dim=1)
-        return real.square() + imaginary.square()
-
-
 class Exported(nn.Module):
-    """A model whose front-end runs as a convolution."""
+    """A model whose front-end is made of what ONNX runtimes do well."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
-        self.power = ConvolutionPower(model.frontend)
+        self.frontend = model.frontend.exported()
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
-        power = self.model.frontend.bands(self.power(waveform))[:, None]
-        embedding = self.model.encoder(self.model.compress(power)).pooled
+        embedding = self.model.encoder(self.model.compress(self.frontend(waveform))).pooled
         classifier = self.model.classifier
         return (embedding,) if classifier is None else (embedding, classifier(embedding))
 
@@ -80,7 +57,7 @@ def export(
     """
     model = model.eval()
     write_onnx(model, info, out / "model.onnx")
-    lengths = sorted({info.window_samples, max(2 * info.window_samples, model.frontend.n_fft)})
+    lengths = sorted({info.window_samples, max(2 * info.window_samples, model.frontend.shortest)})
     errors = {length: parity(model, out / "model.onnx", clip(golden, length)) for length in lengths}
     worst = max(errors.values())
     if not worst < TOLERANCE:
@@ -99,7 +76,7 @@ def export(
 def write_onnx(model: Model, info: ModelInfo, path: Path) -> None:
     """Waveform [batch, samples] -> embedding (and logits); batch and samples are free. Facts stand in metadata_props."""
     names = ["embedding"] + (["logits"] if model.classifier is not None else [])
-    length = max(info.window_samples, model.frontend.n_fft)
+    length = max(info.window_samples, model.frontend.shortest)
     example = torch.zeros(2, length)
     dynamic = {"waveform": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}}
     with atomic(path) as temporary, warnings.catch_warnings(), unchecked_shapes():

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiorep.augment.base import Augment, Params, band_mask, per_sample, uniform
+from audiorep.errors import AudiorepError
 from audiorep.types import Spec
 
 
@@ -50,6 +51,7 @@ class RandomResizeCrop(Augment):
 
     The box is [h, w] = [f, n] times factors uniform in `frequency` and in `time`; factors above 1 reach into a margin
     of zeros, so that shrinking is as frequent as magnifying. Draws: box centre and size, in units of the input.
+    `output` is the size of the result as parts of bands and frames: below 1 for the small crops of multi-crop.
 
     Source: Niizumi et al. 2021 (BYOL-A), arXiv:2103.06695, section III-B2 (virtual crop boundary 1.5 times the length).
     """
@@ -59,10 +61,13 @@ class RandomResizeCrop(Augment):
         frequency: Sequence[float] = (0.6, 1.5),
         time: Sequence[float] = (0.6, 1.5),
         virtual: Sequence[float] = (1.0, 1.5),
+        output: Sequence[float] = (1.0, 1.0),
         p: float = 1.0,
     ) -> None:
         super().__init__(p)
-        self.frequency, self.time, self.virtual = frequency, time, virtual
+        self.frequency, self.time, self.virtual, self.output = frequency, time, virtual, output
+        if p < 1.0 and tuple(output) != (1.0, 1.0):
+            raise AudiorepError("RandomResizeCrop: with output below 1 every sample is cropped, so p must be 1")
 
     def sample(self, x: Spec, rng: torch.Generator) -> Params:
         params = {}
@@ -84,7 +89,8 @@ class RandomResizeCrop(Augment):
             ],
             1,
         )
-        grid = F.affine_grid(theta.to(x.dtype), list(x.shape), align_corners=False)
+        size = [max(1, round(part * length)) for part, length in zip(self.output, x.shape[2:], strict=True)]
+        grid = F.affine_grid(theta.to(x.dtype), [*x.shape[:2], *size], align_corners=False)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -1,24 +1,26 @@
 """Batches: in training a stream that depends on (seed, step) alone, in evaluation every fixed window once, in order."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from audiorep.data.sampler import Drawing
 from audiorep.data.windows import Item, Windows
 from audiorep.errors import AudiorepError
 from audiorep.types import Batch
 
 
 class StepSampler(Sampler[list[Item]]):
-    """Batches of items for steps [first_step, max_steps). Step s is the same whenever training was interrupted before it.
+    """The batches of one epoch from `first_step` on. Step s is the same wherever training was interrupted before it.
 
-    Each epoch is a permutation of all windows, drawn from (seed, epoch); long rows come as often as windows fit in them.
+    The batches of an epoch are drawn from (seed, epoch) and, where the drawing uses it, the objective's `partition`.
 
     Args:
-        windows_per_row: [rows] how often a row comes in one epoch.
+        drawing: which windows stand together.
         batch_size: items a batch, of this process.
         max_steps: where the stream ends.
         seed: of order and crops.
@@ -26,47 +28,42 @@ class StepSampler(Sampler[list[Item]]):
     """
 
     def __init__(
-        self,
-        windows_per_row: np.ndarray,
-        batch_size: int,
-        max_steps: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
+        self, drawing: Drawing, batch_size: int, max_steps: int, seed: int, rank: int = 0, world: int = 1
     ) -> None:
-        self.rows = np.repeat(np.arange(len(windows_per_row)), windows_per_row)
+        self.drawing = drawing
         self.batch_size, self.max_steps, self.seed = batch_size, max_steps, seed
         self.rank, self.world, self.first_step = rank, world, 0
-        total = batch_size * world
+        self.partition: np.ndarray | None = None
         if batch_size < 2:
             raise AudiorepError(
                 f"data.batch_size={batch_size}: at least 2 windows are needed to compare one with another"
             )
         if max_steps < 1:
             raise AudiorepError(f"trainer.max_steps={max_steps}: at least one step is needed")
-        if len(self.rows) < total:
+        if drawing.units < self.total:
             raise AudiorepError(
-                f"the training side has {len(self.rows)} windows, fewer than a batch of {total}: "
-                f"lower data.batch_size to {len(self.rows)} or less, or add recordings"
+                f"the training side has {drawing.units} windows, fewer than a batch of {self.total}: "
+                f"lower data.batch_size to {drawing.units} or less, or add recordings"
             )
 
     @property
-    def steps_per_epoch(self) -> int:
-        return len(self.rows) // (self.batch_size * self.world)
+    def total(self) -> int:
+        """Items of the joined batch of all processes."""
+        return self.batch_size * self.world
 
-    def __len__(self) -> int:
-        return self.max_steps - self.first_step
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.drawing.units // self.total
 
     def __iter__(self) -> Iterator[list[Item]]:
-        epoch, order = -1, np.empty(0, np.int64)
-        total = self.batch_size * self.world
-        for step in range(self.first_step, self.max_steps):
-            if step // self.steps_per_epoch != epoch:
-                epoch = step // self.steps_per_epoch
-                order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-            first = (step % self.steps_per_epoch) * total + self.rank * self.batch_size
-            draw = int(np.random.default_rng([self.seed, epoch, 1]).integers(0, 2**31))
-            yield [(int(self.rows[i]), int(i), 1, draw) for i in order[first : first + self.batch_size]]
+        epoch, done = divmod(self.first_step, self.steps_per_epoch)
+        rng = np.random.default_rng([self.seed, epoch])
+        draw = int(np.random.default_rng([self.seed, epoch, 1]).integers(0, 2**31))
+        stop = min(self.steps_per_epoch, self.max_steps - epoch * self.steps_per_epoch)
+        batches = self.drawing.batches(rng, self.total, stop, draw, self.partition)
+        for batch in islice(batches, done, stop):
+            own = batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
+            yield [(int(row), int(k), int(of), int(seed)) for row, k, of, seed in own]
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         reasons = "; ".join(reason for _, reason in failed[:3])
         raise AudiorepError(f"not one of {len(failed)} windows of a batch could be decoded: {reasons}")
     batch: dict[str, Any] = {
-        name: torch.as_tensor([item[name] for item in good]) for name in ("index", "group", "start")
+        name: torch.as_tensor([item[name] for item in good]) for name in ("index", "group", "recording", "start")
     }
     batch["wave"] = torch.stack([item["wave"] for item in _one_dtype(good)])
     batch["valid"] = torch.stack([item["valid"] for item in good])
@@ -121,6 +118,7 @@ def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLo
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
+        persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(0),  # the loader would draw from the global one
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=None if workers == 0 else "spawn" if torch.cuda.is_available() else None,

@@ -149,6 +149,7 @@ class Windows(Dataset[dict[str, Any]]):
             "label": torch.as_tensor(self.label[row]),
             "index": row,
             "group": int(self.group[row]),
+            "recording": int(self.path_of[row]),
             "start": round(start * self.rate_hz / rate),
         }
 

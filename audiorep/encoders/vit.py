@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from audiorep.encoders.base import Encoder, map_to_tokens
 from audiorep.types import Features, Spec
@@ -75,7 +76,8 @@ class Vit(Encoder):
 
     Tiny, small and base are (dim, heads) = (192, 3), (384, 6), (768, 12) at depth 12. An input whose sides are no
     multiple of the patch is padded with zeros (the corpus mean). Pooled: the mean over tokens. `layers` holds the
-    output of every layer.
+    output of every layer. ``checkpoint=True`` keeps only these in training and computes what lies inside a layer again
+    in the backward pass: less memory for one more forward pass (Chen et al. 2016, arXiv:1604.06174).
 
     Source: Dosovitskiy et al. 2021, arXiv:2010.11929, section 3.1, table 1.
     """
@@ -83,10 +85,16 @@ class Vit(Encoder):
     patch: tuple[int, int]
 
     def __init__(
-        self, dim: int = 192, depth: int = 12, heads: int = 3, patch: Sequence[int] = (16, 16), ratio: float = 4.0
+        self,
+        dim: int = 192,
+        depth: int = 12,
+        heads: int = 3,
+        patch: Sequence[int] = (16, 16),
+        ratio: float = 4.0,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        self.dim, self.patch = dim, (patch[0], patch[1])
+        self.dim, self.patch, self.checkpoint = dim, (patch[0], patch[1]), checkpoint
         self.embed = nn.Conv2d(1, dim, self.patch, self.patch)
         self.mask_token = nn.Parameter(torch.zeros(dim))
         self.blocks = nn.ModuleList(Block(dim, heads, ratio) for _ in range(depth))
@@ -105,8 +113,9 @@ class Vit(Encoder):
         if keep is not None:
             x = take(x, keep)
         layers = []
+        again = self.checkpoint and self.training and torch.is_grad_enabled()
         for layer in self.blocks:
-            x = layer(x)
+            x = recomputed(layer, x, use_reentrant=False, preserve_rng_state=False) if again else layer(x)
             layers.append(x)
         tokens = self.norm(x)
         return Features(tokens.mean(1), tokens, layers)

@@ -68,16 +68,20 @@ def embed_rows(
 def extract_with(models: Mapping[str, Model], mel: bool = True) -> Extract:
     """Embeddings of each named model, and with `mel` the statistics of the first model's compressed spectrogram.
 
-    All models see the spectrogram of the first: they differ in the encoder only (trained and random).
+    Where the models see samples, a mel spectrogram of these stands in for it (`FrontEnd.picture`). All models see the
+    spectrogram of the first: they differ in the encoder only (trained and random).
     """
     first = next(iter(models.values()))
-    frontend = first.frontend
-    centre = 0 if frontend.center else frontend.win_length // 2
+    shown = first.frontend.shown
+    centre = 0 if shown.center else shown.win_length // 2
 
     def extract(batch: Batch) -> dict[str, Tensor]:
         spec = first.spectrogram(batch["wave"])
         out = {name: model.encoder(spec).pooled for name, model in models.items()}
-        return out | {"mel": mel_statistics(spec, batch["valid"], frontend.hop_length, centre)} if mel else out
+        if mel:
+            picture = first.frontend.picture(spec)
+            out["mel"] = mel_statistics(picture, batch["valid"], shown.hop_length, centre)
+        return out
 
     return extract
 

@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 MAX_BANDS, MAX_FRAMES = 128, 256
 """A spectrogram is shrunk to this many pixels: sharp on a card, and small enough for thirty of them."""
 
-MAX_CURVES, MAX_CURVE_POINTS = 9, 400
+MAX_CURVES, MAX_CURVE_POINTS = 15, 400
 SMOOTH_FROM = 60  # points; a shorter curve is drawn as logged
 MAX_MAP_POINTS = 5000
 MIN_UMAP_POINTS = 50  # fewer points than this have no neighbourhoods for UMAP to keep

@@ -27,7 +27,18 @@ SCORES = {
 """Measures between 0 and 1 of which more is better; of any other the report does not say which is best."""
 
 HEALTH = {"rankme": "RankMe", "embedding_std": "embedding std"}
-CURVES = {"loss": "Loss", "rankme": "RankMe", "std": "Spread (std)", "lr": "Learning rate"}
+CURVES = {
+    "loss": "Loss",
+    "rankme": "RankMe",
+    "std": "Spread (std)",
+    "mean_cosine": "Mean cosine",
+    "uniformity": "Uniformity",
+    "marginal_entropy": "Marginal entropy",
+    "conditional_entropy": "Conditional entropy",
+    "teacher_entropy": "Teacher entropy",
+    "lr": "Learning rate",
+}
+"""The curves drawn first, in this order; others follow while there is room."""
 
 RIVALS = {"mel": "mel baseline", "random": "random encoder"}
 HEADLINES = ("knn/accuracy", "knn/balanced_accuracy", "knn/cmap", "linear/balanced_accuracy", "linear/cmap")
@@ -66,6 +77,7 @@ class Report:
     group: Sequence[str]  # [m] recording, site or individual
     metrics: Mapping[str, float]  # "knn/accuracy", "knn/accuracy/low", "mel/knn/accuracy", "random/rankme" ...
     next_steps: Sequence[tuple[str, str]]  # (sentence, command line)
+    shortcut_notes: Sequence[str] = ()  # how "shortcut/..." among the metrics was measured
 
     def __post_init__(self) -> None:
         if self.embedding is not None and not len(self.embedding) == len(self.label) == len(self.group):
@@ -110,6 +122,16 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Nuisance:
+    """What each encoder tells of a column that it should not tell, in balanced accuracy."""
+
+    column: str
+    scores: tuple[Score | None, ...]  # encoder, mel, random
+    chance: str  # "" where it was not probed
+    confounding: str  # "" where nothing is labelled
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The line under the title; `tone` is a key of `BADGES`."""
 
@@ -134,6 +156,11 @@ def sentence_case(text: str) -> str:
 def number(value: float | int) -> str:
     """Four significant digits, thousands set apart."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def share(value: float) -> str:
+    """A number between 0 and 1 with three decimals: ".961"; "" where it is not finite."""
+    return f"{value:.3f}".removeprefix("0") if math.isfinite(value) else ""
 
 
 def frequency(hz: float) -> str:
@@ -175,7 +202,7 @@ def read_score(metrics: Mapping[str, float], key: str) -> Score | None:
     value, low, high = (float(metrics.get(name, math.nan)) for name in (key, f"{key}/low", f"{key}/high"))
     if not math.isfinite(value):
         return None
-    text, *ends = (f"{x:.3f}".removeprefix("0") if is_rated(key) else number(x) for x in (value, low, high))
+    text, *ends = (share(x) if is_rated(key) else number(x) for x in (value, low, high))
     return Score(value, low, high, text, " to ".join(ends) if math.isfinite(low + high) else "")
 
 
@@ -183,11 +210,29 @@ def score_table(metrics: Mapping[str, float]) -> Table:
     """The metrics as rows, scores before health, otherwise in the order given; empty columns are left out."""
     names = {"": "this encoder"} | {f"{rival}/": name for rival, name in RIVALS.items()}
     bare = (key.removeprefix("mel/").removeprefix("random/") for key in metrics if not key.endswith(("/low", "/high")))
-    keys = sorted(dict.fromkeys(bare), key=lambda key: not is_rated(key))
+    told = (key for key in bare if not key.startswith("shortcut/"))  # has a table of its own
+    keys = sorted(dict.fromkeys(told), key=lambda key: not is_rated(key))
     scores = {key: {prefix: read_score(metrics, prefix + key) for prefix in names} for key in keys}
     prefixes = [prefix for prefix in names if any(found[prefix] for found in scores.values())]
     rows = (Row(metric_name(key), tuple(scores[key][p] for p in prefixes), is_rated(key)) for key in keys)
     return Table(tuple(names[p] for p in prefixes), tuple(row for row in rows if any(row.scores)))
+
+
+def shortcut_table(metrics: Mapping[str, float]) -> list[Nuisance]:
+    """A row for each column of "shortcut/COLUMN/...", in the order given."""
+    ends = ("/balanced_accuracy", "/confounding")
+    keys = [key for key in metrics if key.startswith("shortcut/") and key.endswith(ends)]
+    columns = dict.fromkeys(key.removeprefix("shortcut/").rpartition("/")[0] for key in keys)
+    prefixes = ("", *(f"{rival}/" for rival in RIVALS))
+    return [
+        Nuisance(
+            column,
+            tuple(read_score(metrics, f"{prefix}shortcut/{column}/balanced_accuracy") for prefix in prefixes),
+            share(metrics.get(f"shortcut/{column}/chance", math.nan)),
+            share(metrics.get(f"shortcut/{column}/confounding", math.nan)),
+        )
+        for column in columns
+    ]
 
 
 def standing(ours: Score, theirs: Score) -> str:
@@ -277,6 +322,7 @@ def render(report: Report) -> str:
         report=report,
         verdict=verdict(report.metrics),
         table=score_table(report.metrics),
+        nuisances=shortcut_table(report.metrics),
         windows=cells(report.windows, shared=False),
         views=[cells(row, shared=True) for row in report.views],
         curves=figures.training_curves(curves, tuple(CURVES)) if curves is not None else [],

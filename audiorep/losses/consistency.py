@@ -4,14 +4,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiorep.losses.metric import wide
+
 
 class CosineRegression(nn.Module):
     """``2 - 2 cos(p, z)``, the squared distance of the normalised vectors; BYOL's and SimSiam's loss.
 
-    Source: Grill et al. 2020 (BYOL), arXiv:2006.07733, eq. 2.
+    Source: Grill et al. 2020 (BYOL), arXiv:2006.07733, eq. 2; Chen and He 2021 (SimSiam), arXiv:2011.10566, eq. 1,
+    without the constants.
     """
 
     def forward(self, prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> dict[str, Tensor]:
         """Returns {"regression": scalar}; no gradient is stopped here, that is the teacher's part."""
-        cosine = F.cosine_similarity(prediction.float(), target.float(), dim=1)
+        cosine = F.cosine_similarity(wide(prediction), wide(target), dim=1)
         return {"regression": (2.0 - 2.0 * cosine).mean()}
+
+
+def soft_cross_entropy(target: Float[Tensor, "b k"], logits: Float[Tensor, "b k"]) -> Tensor:
+    """``-1/b sum_i sum_k p_ik log softmax(logits_i)_k``."""
+    return -(target * wide(logits).log_softmax(1)).sum(1).mean()

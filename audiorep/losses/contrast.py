@@ -1,9 +1,11 @@
-"""Contrastive losses: bring positives together, push everything else apart."""
+"""Contrastive losses of two views: bring the pair together, push everything else apart."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from audiorep.losses.metric import wide
 
 
 class NtXent(nn.Module):
@@ -26,7 +28,7 @@ class NtXent(nn.Module):
 
     def forward(self, prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> dict[str, Tensor]:
         """Symmetric in its arguments; returns {"contrast": scalar}."""
-        z = F.normalize(torch.cat([prediction, target]).float())
+        z = F.normalize(wide(torch.cat([prediction, target])))
         similarity = z @ z.T / self.tau
         count = len(prediction)
         positive = torch.arange(2 * count, device=z.device).roll(count)
@@ -34,3 +36,32 @@ class NtXent(nn.Module):
             return {"contrast": -similarity.gather(1, positive[:, None]).mean()}
         similarity = similarity.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=z.device), -torch.inf)
         return {"contrast": F.cross_entropy(similarity, positive)}
+
+
+class InfoNce(nn.Module):
+    """Cross-entropy of each query's own key against a memory of other keys, or against the keys of the batch.
+
+    ``L = -1/b sum_i log( exp(q_i k_i / tau) / (exp(q_i k_i / tau) + sum_n exp(q_i n / tau)) )``, all normalised; n runs
+    over the memory (MoCo v2) or, without one, over the other keys of the batch (MoCo v3).
+
+    Source: van den Oord et al. 2018, arXiv:1807.03748, eq. 4; He et al. 2020 (MoCo), arXiv:1911.05722, eq. 1.
+    """
+
+    def __init__(self, tau: float = 0.2) -> None:
+        super().__init__()
+        self.tau = tau
+
+    def forward(
+        self,
+        prediction: Float[Tensor, "b d"],
+        target: Float[Tensor, "b d"],
+        memory: Float[Tensor, "k d"] | None = None,
+    ) -> dict[str, Tensor]:
+        """Returns {"contrast": scalar}."""
+        query, key = F.normalize(wide(prediction)), F.normalize(wide(target))
+        if memory is None:
+            logits, own = query @ key.T, torch.arange(len(query), device=query.device)
+        else:
+            logits = torch.cat([(query * key).sum(1, keepdim=True), query @ memory.to(query).T], 1)
+            own = torch.zeros(len(query), dtype=torch.int64, device=query.device)
+        return {"contrast": F.cross_entropy(logits / self.tau, own)}

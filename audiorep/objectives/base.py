@@ -1,9 +1,10 @@
 """What every objective keeps to: views in, named and weighted loss terms out."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audiorep.encoders.base import Encoder
@@ -11,6 +12,20 @@ from audiorep.types import Batch, Spec, Views
 
 Embed = Callable[[], Float[Tensor, "m d"]]
 """Embeddings of the whole training side, in order of rows."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an objective is told before training.
+
+    rows: rows of the training side. batch_size: windows of the joined batch of all processes. labelled: rows with a
+    label. rate_hz: the model's sample rate.
+    """
+
+    rows: int
+    batch_size: int
+    labelled: int = 0
+    rate_hz: int = 0
 
 
 class Objective(nn.Module):
@@ -22,6 +37,13 @@ class Objective(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
+
+    def prepare(self, setting: Setting) -> None:
+        """Before training, before a state is loaded: refuse what cannot work, make room for what depends on the corpus.
+
+        Raises:
+            AudiorepError: this objective cannot be trained in this setting; the message says what to change.
+        """
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         """Named, already weighted loss terms; their sum is minimised."""
@@ -35,8 +57,16 @@ class Objective(nn.Module):
         """Embeddings whose health is watched during training."""
         return {"backbone": self.encoder(spec).pooled}
 
+    def distributions(self, spec: Spec) -> dict[str, Float[Tensor, "b k"]]:
+        """Distributions over prototypes or clusters whose entropies are watched during training."""
+        return {}
+
     def after_step(self, progress: float) -> None:
         """After every optimiser step: averages, centres, queues. `progress` runs from 0 to 1."""
 
-    def before_epoch(self, embed: Embed) -> None:
+    def before_epoch(self, embed: Embed, rng: torch.Generator) -> None:
         """Before every pass over the corpus: clusters, vocabularies, pseudo-labels."""
+
+    def partition(self) -> Int[Tensor, " m"] | None:
+        """The cluster of each row, for samplers that draw by cluster."""
+        return None

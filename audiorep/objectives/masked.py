@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from audiorep.distributed import rand
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import Block, grid, pad_to_grid, positions, take
 from audiorep.errors import AudiorepError
@@ -19,7 +20,7 @@ def patchify(spec: Spec, patch: tuple[int, int]) -> Float[Tensor, "b l d"]:
 
 def random_order(count: int, tokens: int, rng: torch.Generator, device: torch.device) -> Int[Tensor, "b l"]:
     """A random permutation of the tokens for each sample."""
-    return torch.rand(count, tokens, generator=rng, device=device).argsort(1)
+    return rand(count, tokens, rng=rng, device=device).argsort(1)
 
 
 class MaskedAutoencoder(Objective):

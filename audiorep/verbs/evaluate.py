@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.markup import escape
 from rich.table import Table
 
 from audiorep import build
@@ -20,6 +22,7 @@ from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import Embedded, embed_rows, extract_with
 from audiorep.evaluate.protocol import evaluate as run_protocols
 from audiorep.evaluate.report import Picture, Report, write_report
+from audiorep.evaluate.shortcut import find_shortcuts, nuisance_columns
 from audiorep.files import output_folder, write_json, write_text
 from audiorep.model import Model, ModelInfo, load_model
 from audiorep.types import generator
@@ -77,10 +80,18 @@ def report_and_score(
     views: Views | None = None,
     curves: pd.DataFrame | None = None,
 ) -> dict[str, float]:
-    """Embed every row, run the protocols where there are labels, write `metrics.json` and `report.html`, show a table."""
+    """Embed every row, run the protocols where there are labels, write `metrics.json` and `report.html`, show a table.
+
+    Raises:
+        AudiorepError: a column of `evaluation.shortcut` is not there.
+    """
+    frame = corpus.manifest.frame
+    columns = nuisance_columns(frame, cfg.evaluation.shortcut)
     windows = build.make_windows(cfg, corpus)
     device = build.device_of(cfg.trainer.accelerator)
-    untrained = build.make_model(cfg, cfg.seed).eval()
+    parts = build.model_parts(cfg)
+    bare = OmegaConf.create(parts | {"encoder": model.encoder.standalone(parts["encoder"])})
+    untrained = build.make_model(bare, cfg.seed).eval()
     models = {"": model.eval().to(device), "random": untrained.to(device)}
     with progress_bar("embedding") as progress:
         workers = build.workers_for(cfg, windows)
@@ -106,8 +117,13 @@ def report_and_score(
             log.warning("not evaluated: %s", error)
     else:
         notes = [*notes, "no labels: the encoder is trained but not evaluated"]
+    shortcuts = find_shortcuts(embedded.values, embedded.known, frame, columns, corpus.truth, cfg.seed)
+    for warning in shortcuts.warnings:
+        log.warning("%s", warning)
+    metrics, notes = metrics | shortcuts.metrics, [*notes, *shortcuts.warnings]
     write_json(out / "metrics.json", metrics)
     report = make_report(cfg, corpus, info, windows, model, views, embedded, metrics, notes, curves, out)
+    report = replace(report, shortcut_notes=shortcuts.notes)
     write_report(report, out / "report.html")
     if metrics:
         show(metrics)
@@ -123,19 +139,25 @@ def choose(protocols: Mapping[str, Any], name: str) -> Any:
 
 
 def show(metrics: Mapping[str, float]) -> None:
-    """The scores as a table on the terminal."""
-    table = Table("metric", "encoder", "mel", "random", title="test side, 95 % bootstrap interval by group")
-    for name in [name for name in SHOWN if name in metrics]:
-        table.add_row(name, *(cell(metrics, prefix + name) for prefix in ("", "mel/", "random/")))
-    console.print(table)
+    """The scores as a table on the terminal, and one of what should not be told."""
+    told = [name for name in metrics if name.startswith("shortcut/") and name.endswith("/balanced_accuracy")]
+    for names, title in (
+        ([name for name in SHOWN if name in metrics], "test side, 95 % bootstrap interval by group"),
+        (told, "shortcuts, the lower the better, 95 % bootstrap interval"),
+    ):
+        table = Table("metric", "encoder", "mel", "random", title=title)
+        for name in names:
+            table.add_row(escape(name), *(cell(metrics, prefix + name) for prefix in ("", "mel/", "random/")))
+        if names:
+            console.print(table)
 
 
 def shown_only(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The scores of `SHOWN`, with baselines and intervals."""
+    """The scores of `SHOWN`, with baselines and intervals, and the shortcuts."""
     names = {
         prefix + name + end for name in SHOWN for prefix in ("", "mel/", "random/") for end in ("", "/low", "/high")
     }
-    return {name: value for name, value in metrics.items() if name in names}
+    return {name: value for name, value in metrics.items() if name in names or "shortcut/" in name}
 
 
 def cell(metrics: Mapping[str, float], name: str) -> str:
@@ -170,10 +192,11 @@ def make_report(
     items = [(int(row), 0, 1, -1) for row in shown]
     batch = next(decoded_waves(windows, items))
     with torch.inference_mode():
-        clean = model.spectrogram(batch["wave"])
-        augmented = views(batch["wave"], generator(cfg.seed, 1))["global"] if views is not None else []
+        clean = model.frontend.picture(model.spectrogram(batch["wave"]))
+        made = views(batch["wave"], generator(cfg.seed, 1))["global"] if views is not None else []
+        augmented = [model.frontend.picture(view) for view in made]
     names = [frame["label"].iloc[int(row)] or "unlabelled" for row in batch["index"]]
-    band_hz = model.frontend.band_hz
+    band_hz = model.frontend.shown.band_hz
 
     def picture(spec: torch.Tensor, title: str) -> Picture:
         return Picture(spec[0].float().numpy(), title, cfg.window.length_s, float(band_hz[0]), float(band_hz[-1]))

@@ -20,6 +20,7 @@ from audiorep.console import TrainingBar
 from audiorep.data.audio import write_wav
 from audiorep.data.loader import StepSampler, decoded_waves, train_loader
 from audiorep.data.manifest import Quarantined, write_quarantine
+from audiorep.data.sampler import label_codes
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
@@ -58,7 +59,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     rows = None if cfg.transductive else corpus.split.train
     windows = build.make_windows(cfg, corpus, rows)
     model = build.make_model(cfg, cfg.seed)
-    build.fit_compression(model, windows, cfg.seed)
+    build.fit_compression(model.frontend, model.compress, windows, cfg.seed)
     failed: dict[str, Quarantined] = {}
 
     def on_failed(row: int, reason: str) -> None:
@@ -76,7 +77,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
             augment.fill(bank)
     log.info(
         "%d windows of %g s from %d rows, %s with %.2f million parameters, %s",
-        len(learner.sampler.rows),
+        learner.sampler.drawing.units,
         cfg.window.length_s,
         len(windows),
         type(model.encoder).__name__,
@@ -98,9 +99,12 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
     with build.seeded(cfg.seed + 1), build.plain_errors():
         objective = instantiate(cfg.objective, encoder=model.encoder)
         views = instantiate(cfg.views, frontend=model.frontend, compress=model.compress)
+        for frontend, compress in views.own():
+            build.fit_compression(frontend, compress, windows, cfg.seed)
         optimizer = instantiate(cfg.optimizer, _partial_=True)
+        drawing = instantiate(cfg.data.sampler, windows=windows)
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    sampler = StepSampler(windows.windows_per_row(), cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
+    sampler = StepSampler(drawing, cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
     setting = {"rows": str(len(windows))} | flat({name: resolved[name] for name in SETTING_KEYS})
     return Learner(
         objective,
@@ -124,6 +128,8 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
                 windows, extract_with({"": model}, mel=False), cfg.data.batch_size, next(model.parameters()).device
             ).values[""]
         ),
+        rows=len(windows),
+        labelled=int((label_codes(windows.label) >= 0).sum()),
     )
 
 
@@ -142,7 +148,7 @@ def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
     """Run the training steps through Lightning's Trainer."""
     loggers = [instantiate(logger) for logger in (cfg.logger or {}).values()]
     trainer = L.Trainer(
-        max_epochs=1,
+        max_epochs=-(-cfg.trainer.max_steps // learner.sampler.steps_per_epoch),
         accelerator=cfg.trainer.accelerator,
         devices=1,
         precision=cfg.trainer.precision,

@@ -5,7 +5,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiorep.evaluate.health import CollapseRule, embedding_std, figures, mean_cosine, rankme, raw_std, uniformity
+from audiorep.evaluate.health import (
+    MAX_PAIRED,
+    CollapseRule,
+    conditional_entropy,
+    embedding_std,
+    figures,
+    marginal_entropy,
+    mean_cosine,
+    rankme,
+    raw_std,
+    uniformity,
+)
 
 
 def gaussian(m: int = 200, d: int = 16, seed: int = 0) -> Tensor:
@@ -84,3 +95,43 @@ def test_figures_tell_collapsed_embeddings_from_living_ones():
     assert "rankme" in (rule.broken(figures(gaussian(50, 1) @ torch.ones(1, 16))) or "")
     assert rule.broken(figures(gaussian() * 1e-6)) is not None
     assert rule.broken({"rankme": float("nan"), "std": 1.0, "raw_std": 1.0}) is not None
+
+
+def test_figures_hold_uniformity_of_the_first_rows_only():
+    z = gaussian(MAX_PAIRED + 100)
+    assert figures(z)["uniformity"] == uniformity(z[:MAX_PAIRED]) != uniformity(z)
+    z[-1, 0] = float("nan")
+    assert set(figures(z)) == set(figures(gaussian())) and all(np.isnan(value) for value in figures(z).values())
+
+
+def test_entropies_of_assignments_equal_loops():
+    p = gaussian(30, 7).double().softmax(1)
+    mean = p.numpy().mean(0)
+    assert marginal_entropy(p) == pytest.approx(-sum(q * np.log(q) for q in mean))
+    rows = [-sum(q * np.log(q) for q in row) for row in p.numpy()]
+    assert conditional_entropy(p) == pytest.approx(np.mean(rows))
+    assert conditional_entropy(p) < marginal_entropy(p) < np.log(7)
+
+
+def test_entropies_of_sure_even_and_collapsed_assignments():
+    sure, even, collapsed = torch.eye(8), torch.full((20, 8), 1 / 8), torch.eye(8)[:1].expand(20, 8)
+    assert (marginal_entropy(sure), conditional_entropy(sure)) == (pytest.approx(np.log(8)), 0.0)
+    assert (marginal_entropy(even), conditional_entropy(even)) == (pytest.approx(np.log(8)), pytest.approx(np.log(8)))
+    assert (marginal_entropy(collapsed), conditional_entropy(collapsed)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("measured", "word"),
+    [
+        ({"marginal_entropy_relative": 0.04, "conditional_entropy_relative": 0.0}, "marginal"),
+        ({"marginal_entropy_relative": 1.0, "conditional_entropy_relative": 0.9995}, "conditional"),
+        ({"marginal_entropy_relative": 0.9, "conditional_entropy_relative": 0.5}, None),
+        ({"marginal_entropy_relative": float("nan"), "conditional_entropy_relative": float("nan")}, None),
+        ({"rankme": 20.0, "std": 0.5, "raw_std": 1.0, "marginal_entropy_relative": 0.0}, "marginal"),
+        ({"rankme": 1.0, "marginal_entropy_relative": 0.9}, "rankme"),
+        ({}, None),
+    ],
+)
+def test_the_collapse_rule_knows_the_entropies_of_prototypes(measured, word):
+    broken = CollapseRule().broken(measured)
+    assert broken is None if word is None else word in (broken or "")

@@ -15,7 +15,16 @@ import pandas as pd
 import pytest
 
 from audiorep.evaluate import figures
-from audiorep.evaluate.report import Picture, Report, render, score_table, verdict, write_report
+from audiorep.evaluate.report import (
+    CURVES,
+    Picture,
+    Report,
+    render,
+    score_table,
+    shortcut_table,
+    verdict,
+    write_report,
+)
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
 EMPTY = Report(
@@ -42,6 +51,15 @@ def measured(ours: float, mel: float, random: float, half_width: float | None = 
         if half_width is not None:
             metrics |= {f"{key}/low": value - half_width, f"{key}/high": value + half_width}
     return metrics
+
+
+def shortcut(column: str) -> dict[str, float]:
+    """What the three encoders tell of a column."""
+    key = f"shortcut/{column}"
+    scores = {"": 0.93, "mel/": 0.61, "random/": 0.7}
+    told = {f"{prefix}{key}/balanced_accuracy{end}": value + offset for prefix, value in scores.items()
+            for end, offset in (("", 0.0), ("/low", -0.02), ("/high", 0.02))}  # fmt: skip
+    return told | {f"{prefix}{key}/chance": 1 / 3 for prefix in scores} | {f"{key}/confounding": 0.8}
 
 
 def picture(title: str, bands: int = 16, frames: int = 24) -> Picture:
@@ -75,8 +93,9 @@ def full() -> Report:
         embedding=rng.normal(size=(60, 8)).astype(np.float32),
         label=[HOSTILE, "owl", ""] * 20,
         group=[HOSTILE, "site b"] * 30,
-        metrics=measured(0.961, 0.887, 0.702) | {"rankme": 87.3, "mel/rankme": 21.0, HOSTILE: 2.0},
+        metrics=measured(0.961, 0.887, 0.702) | {"rankme": 87.3, "mel/rankme": 21.0, HOSTILE: 2.0} | shortcut(HOSTILE),
         next_steps=[(HOSTILE, HOSTILE)],
+        shortcut_notes=[HOSTILE],
     )
 
 
@@ -122,7 +141,7 @@ def test_page_is_accessible(full: Report) -> None:
     assert all(image["alt"] for image in page.of("img"))
     assert all(header["scope"] in ("col", "row", "rowgroup") for header in page.of("th"))
     assert all("aria-label" in svg or svg.get("aria-hidden") == "true" for svg in page.of("svg"))
-    assert len(page.of("h1")) == 1 and len(page.of("h2")) == 8
+    assert len(page.of("h1")) == 1 and len(page.of("h2")) == 9
     labels = {section["aria-labelledby"] for section in page.of("section")}
     assert labels == {heading["id"] for heading in page.of("h2")}
 
@@ -136,13 +155,15 @@ def test_page_is_accessible(full: Report) -> None:
         ("views", [], "views"),
         ("curves", None, "curves"),
         ("curves", pd.DataFrame({"step": [0, 1], "loss": [np.nan, np.nan]}), "curves"),
-        ("metrics", {}, "scores"),
+        ("metrics", shortcut("recorder"), "scores"),
+        ("metrics", measured(0.961, 0.887, 0.702), "shortcut"),
         ("next_steps", [], "next"),
     ],
 )
 def test_missing_part_is_left_out(full: Report, part: str, nothing: object, section: str) -> None:
     shown = {heading["id"] for heading in Page(render(replace(full, **{part: nothing}))).of("h2")}
-    assert shown == {"facts", "warnings", "scores", "windows", "views", "curves", "map", "next"} - {section}
+    sections = {"facts", "warnings", "scores", "shortcut", "windows", "views", "curves", "map", "next"}
+    assert shown == sections - {section}
 
 
 def test_empty_report() -> None:
@@ -273,6 +294,34 @@ def test_score_table() -> None:
     assert knn.best == ".900" and probe.best == "" and rankme.best == ""  # nothing to compare; more is not better
     assert knn.scores[0] is not None and knn.scores[0].span == ".890 to .910"
     assert probe.scores[0] is not None and probe.scores[0].text == "1.000" and probe.scores[1:] == (None, None)
+
+
+def test_shortcuts_have_a_table_of_their_own() -> None:
+    metrics = measured(0.9, 0.8, 0.7) | shortcut("recorder") | {"shortcut/a/b/confounding": 0.1}
+    recorder, rest = shortcut_table(metrics)
+    assert (recorder.column, recorder.chance, recorder.confounding) == ("recorder", ".333", ".800")
+    assert [score.text for score in recorder.scores if score] == [".930", ".610", ".700"]
+    assert recorder.scores[0] is not None and recorder.scores[0].span == ".910 to .950"
+    assert (rest.column, rest.scores, rest.chance, rest.confounding) == ("a/b", (None, None, None), "", ".100")
+    assert [row.name for row in score_table(metrics).rows] == ["kNN accuracy"]
+    assert verdict(shortcut("recorder")).tone == "unknown"
+    text = render(replace(EMPTY, metrics=shortcut("recorder"), shortcut_notes=["recorder: folds by row"]))
+    assert "Does it hear the recorder?" in text and "Recorder: folds by row." in text and ">.930 " in text
+
+
+def test_health_figures_are_drawn_before_other_quantities() -> None:
+    names = ["loss/invariance", "windows_per_s", "prototypes/teacher_entropy", "prototypes/conditional_entropy",
+             "prototypes/marginal_entropy", "backbone/raw_std", "projection/raw_std", "lr"]  # fmt: skip
+    names += [f"{where}/{figure}" for where in ("backbone", "projection")
+              for figure in ("uniformity", "mean_cosine", "std", "rankme")] + ["loss"]  # fmt: skip
+    curves = pd.DataFrame({"step": [0, 1]} | {name: [0.0, 1.0] for name in names})
+    drawn = [curve.column for curve in figures.training_curves(curves, tuple(CURVES))]
+    assert len(drawn) == figures.MAX_CURVES and drawn[0] == "loss" and drawn.index("lr") == 12
+    assert {name.rpartition("/")[2] for name in drawn[:13]} == set(CURVES)
+    text = render(replace(EMPTY, curves=curves))
+    assert "Mean cosine, backbone" in text and "Marginal entropy, prototypes" in text and "clear of 1" in text
+    plain = render(replace(EMPTY, curves=curves[["step", "loss"]]))
+    assert "clear of 1" not in plain and "prototypes are in use" not in plain
 
 
 def test_spectrogram_png_stands_upright() -> None:

@@ -1,0 +1,182 @@
+"""From scores over prototypes to targets: Sinkhorn-Knopp, centring, sharpening; and k-means.
+
+Targets are distributions [n k] without gradient. Scores come from all processes at once.
+"""
+
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiorep.errors import AudiorepError
+
+Scores = Float[Tensor, "n k"]
+
+
+class Prototypes(nn.Module):
+    """Cosine of an embedding with each of `count` prototypes: [b d] -> [b k].
+
+    Source: Caron et al. 2020 (SwAV), arXiv:2006.09882, section 3.1.
+    """
+
+    def __init__(self, inputs: int, count: int) -> None:
+        super().__init__()
+        if count < 2:
+            raise AudiorepError(f"objective.prototypes.count={count}: at least two are needed")
+        self.count = count
+        self.weight = nn.Parameter(F.normalize(torch.randn(count, inputs)))
+
+    def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        return F.normalize(z.float()) @ F.normalize(self.weight.float()).T
+
+
+class Assign(nn.Module):
+    """Scores of the teacher to targets; `update` follows the scores after each step."""
+
+    equal_shares = False
+    """Whether every prototype gets the same share of a batch, which wants no more prototypes than samples."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+
+    def forward(self, scores: Scores) -> Scores:
+        raise NotImplementedError
+
+    def update(self, scores: Scores, progress: float) -> None:
+        """Take in the scores of a step; `progress` runs from 0 to 1 over training."""
+
+
+class Sinkhorn(Assign):
+    """Targets of which every prototype gets an equal share of the batch.
+
+    ``P = diag(u) exp(scores / tau) diag(v)`` with rows that sum to 1 and columns to n / k, by `iterations` of
+    normalising columns, then rows; in logarithms.
+
+    Source: Cuturi 2013, arXiv:1306.0895; Caron et al. 2020 (SwAV), arXiv:2006.09882, eq. 3-5.
+    """
+
+    equal_shares = True
+
+    def __init__(self, count: int, tau: float = 0.05, iterations: int = 3) -> None:
+        super().__init__(count)
+        self.tau, self.iterations = tau, iterations
+
+    @torch.no_grad()
+    def forward(self, scores: Scores) -> Scores:
+        log_p = scores.float() / self.tau
+        for _ in range(self.iterations):
+            log_p = log_p - log_p.logsumexp(0)
+            log_p = log_p - log_p.logsumexp(1, keepdim=True)
+        return log_p.exp()
+
+
+class Centring(Assign):
+    """``softmax((scores - c) / tau)``, c the moving average of the scores: no prototype wins all, each is sharp.
+
+    ``c <- m c + (1 - m) mean(scores)``; tau rises linearly from `tau_start` to `tau` over the part `warmup` of training.
+
+    Args:
+        count: prototypes.
+        tau, tau_start, warmup: sharpening; tau as large as the student's, or larger, does not sharpen.
+        momentum: m.
+        centre: False leaves c at zero; the representation collapses. It is there to show just that.
+
+    Source: Caron et al. 2021 (DINO), arXiv:2104.14294, section 3.1, eq. 4.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        tau: float = 0.04,
+        tau_start: float = 0.04,
+        warmup: float = 0.3,
+        momentum: float = 0.9,
+        centre: bool = True,
+    ) -> None:
+        super().__init__(count)
+        self.tau, self.tau_start, self.warmup, self.momentum, self.centre = tau, tau_start, warmup, momentum, centre
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("progress", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, scores: Scores) -> Scores:
+        risen = (cast(Tensor, self.progress) / max(self.warmup, 1e-9)).clamp_max(1.0)
+        tau = torch.lerp(torch.full_like(risen, self.tau_start), torch.full_like(risen, self.tau), risen)
+        return ((scores.float() - cast(Tensor, self.mean)) / tau).softmax(1)
+
+    @torch.no_grad()
+    def update(self, scores: Scores, progress: float) -> None:
+        cast(Tensor, self.progress).fill_(progress)
+        if self.centre:
+            cast(Tensor, self.mean).lerp_(scores.float().mean(0), 1.0 - self.momentum)
+
+
+class Sharpen(Assign):
+    """``softmax(scores / tau)``. Source: Assran et al. 2022 (MSN), arXiv:2204.07141, section 3, tau = .025."""
+
+    def __init__(self, count: int, tau: float = 0.025) -> None:
+        super().__init__(count)
+        self.tau = tau
+
+    @torch.no_grad()
+    def forward(self, scores: Scores) -> Scores:
+        return (scores.float() / self.tau).softmax(1)
+
+
+def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int = 8192) -> Int[Tensor, " n"]:
+    """The number of the nearest centroid of each row."""
+    half = centroids.square().sum(1) / 2.0
+    return torch.cat([(half - part @ centroids.T).argmin(1) for part in x.split(chunk)])
+
+
+def kmeans(
+    x: Float[Tensor, "n d"], count: int, rng: torch.Generator, iterations: int = 20
+) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
+    """Lloyd's algorithm from k-means++ seeds; a cluster that loses all its rows takes the row farthest from its own.
+
+    Args:
+        x: rows to cluster.
+        count: clusters.
+        rng: draws the seeds.
+        iterations: at most; it ends where no row changes its cluster.
+
+    Returns:
+        Centroids and each row's cluster.
+
+    Raises:
+        AudiorepError: more clusters than rows.
+
+    Source: Lloyd 1982, doi:10.1109/TIT.1982.1056489; Arthur and Vassilvitskii 2007 (k-means++), section 2.2.
+    """
+    if count > len(x):
+        raise AudiorepError(f"{count} clusters of {len(x)} rows: ask for fewer clusters, or add recordings")
+    x = x.float()
+    centroids = _seeds(x, count, rng)
+    assignment = nearest(x, centroids)
+    for _ in range(iterations):
+        sizes = torch.bincount(assignment, minlength=count)
+        sums = torch.zeros_like(centroids).index_add_(0, assignment, x)
+        centroids = sums / sizes.clamp_min(1)[:, None]
+        if empty := (sizes == 0).nonzero().flatten().tolist():
+            farthest = (x - centroids[assignment]).square().sum(1).argsort(descending=True)
+            centroids[empty] = x[farthest[: len(empty)]]
+        before, assignment = assignment, nearest(x, centroids)
+        if torch.equal(before, assignment):
+            break
+    return centroids, assignment
+
+
+def _seeds(x: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> Float[Tensor, "k d"]:
+    """k-means++: each seed is drawn with probability ~ its squared distance to the nearest seed so far."""
+    first = int(torch.randint(len(x), (), generator=rng, device=rng.device))
+    chosen = [first]
+    distance = (x - x[first]).square().sum(1)
+    for _ in range(count - 1):
+        total = distance.double().cumsum(0)
+        draw = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64).to(x.device) * total[-1]
+        pick = int(torch.searchsorted(total, draw).clamp_max(len(x) - 1))
+        chosen.append(pick)
+        distance = distance.minimum((x - x[pick]).square().sum(1))
+    return x[chosen].clone()
