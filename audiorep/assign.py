@@ -29,7 +29,8 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.randn(count, inputs)))
 
     def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
-        return F.normalize(z.float()) @ F.normalize(self.weight.float()).T
+        with torch.autocast(z.device.type, enabled=False):  # divided by a small tau: 8 bits will not do
+            return F.normalize(z.float()) @ F.normalize(self.weight.float()).T
 
 
 class Assign(nn.Module):
@@ -102,7 +103,8 @@ class Centring(Assign):
 
     @torch.no_grad()
     def forward(self, scores: Scores) -> Scores:
-        risen = (cast(Tensor, self.progress) / max(self.warmup, 1e-9)).clamp_max(1.0)
+        progress = cast(Tensor, self.progress)
+        risen = (progress / self.warmup).clamp_max(1.0) if self.warmup > 0.0 else torch.ones_like(progress)
         tau = torch.lerp(torch.full_like(risen, self.tau_start), torch.full_like(risen, self.tau), risen)
         return ((scores.float() - cast(Tensor, self.mean)) / tau).softmax(1)
 
@@ -136,6 +138,8 @@ def kmeans(
 ) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
     """Lloyd's algorithm from k-means++ seeds; a cluster that loses all its rows takes the row farthest from its own.
 
+    So no cluster is empty, even where fewer rows differ than there are clusters.
+
     Args:
         x: rows to cluster.
         count: clusters.
@@ -155,17 +159,28 @@ def kmeans(
     x = x.float()
     centroids = _seeds(x, count, rng)
     assignment = nearest(x, centroids)
+    _refill(x, centroids, assignment)
     for _ in range(iterations):
-        sizes = torch.bincount(assignment, minlength=count)
         sums = torch.zeros_like(centroids).index_add_(0, assignment, x)
-        centroids = sums / sizes.clamp_min(1)[:, None]
-        if empty := (sizes == 0).nonzero().flatten().tolist():
-            farthest = (x - centroids[assignment]).square().sum(1).argsort(descending=True)
-            centroids[empty] = x[farthest[: len(empty)]]
+        centroids = sums / torch.bincount(assignment, minlength=count)[:, None]
         before, assignment = assignment, nearest(x, centroids)
+        _refill(x, centroids, assignment)
         if torch.equal(before, assignment):
             break
     return centroids, assignment
+
+
+def _refill(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], assignment: Int[Tensor, " n"]) -> None:
+    """Give each empty cluster the row that is farthest from its own centroid, of those whose cluster keeps another."""
+    sizes = torch.bincount(assignment, minlength=len(centroids))
+    distance = (x - centroids[assignment]).square().sum(1)
+    for empty in (sizes == 0).nonzero().flatten().tolist():
+        row = int(distance.masked_fill(sizes[assignment] < 2, -1.0).argmax())
+        sizes[assignment[row]] -= 1
+        sizes[empty] = 1
+        assignment[row] = empty
+        centroids[empty] = x[row]
+        distance = distance.minimum((x - x[row]).square().sum(1))
 
 
 def _seeds(x: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> Float[Tensor, "k d"]:

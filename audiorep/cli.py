@@ -16,13 +16,16 @@ VERBS = {
     "demo": "everything below on a built-in corpus, in a few minutes",
     "index": "recordings and annotations -> one manifest",
     "check": "find what is wrong with a corpus before it costs a night",
+    "objectives": "what there is to train with, what each needs and when to choose it",
     "pretrain": "learn an encoder without labels",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
 
-PATHS = frozenset({"corpus", "recordings", "annotations", "out", "model", "golden"})
+PATHS = frozenset(
+    {"corpus", "recordings", "annotations", "out", "model", "golden", "encoder.weights", "encoder.architecture"}
+)
 """Keys whose values are paths."""
 
 WORKFLOW = """\

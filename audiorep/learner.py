@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 
 from audiorep.checkpoint import Checkpoint
 from audiorep.data.loader import StepSampler, to_device
+from audiorep.distributed import synchronise_norms, world
+from audiorep.encoders.base import split_batches
 from audiorep.errors import AudiorepError, CollapseError
 from audiorep.evaluate.health import CollapseRule, entropies, figures
 from audiorep.objectives.base import Embed, Objective, Setting
@@ -46,6 +48,7 @@ class Learner(L.LightningModule):
         channels_last: memory layout of encoder and views.
         on_failed: called with rows that could not be decoded.
         embed: embeds the training side, for objectives that cluster it.
+        accumulate: pieces in which encoders take a batch, for memory's sake; losses and gradients stay those of the batch.
         rows, labelled: of the training side; by default as many rows as windows, none of them labelled.
     """
 
@@ -70,6 +73,7 @@ class Learner(L.LightningModule):
         embed: Embed | None = None,
         rows: int | None = None,
         labelled: int = 0,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -85,6 +89,7 @@ class Learner(L.LightningModule):
         self.strikes: dict[str, int] = {}
         self.shown: dict[str, float] = {}
         self.clock = (0, time.monotonic())
+        split_batches(objective, accumulate)
         objective.prepare(
             Setting(rows or sampler.drawing.units, sampler.total, labelled, views.frontend.sample_rate_hz)
         )
@@ -99,6 +104,10 @@ class Learner(L.LightningModule):
         self.to(memory_format=self.layout)
 
     # ------------------------------------------------------------ Lightning
+
+    def setup(self, stage: str) -> None:
+        if world() > 1:
+            synchronise_norms(self.objective)
 
     def configure_optimizers(self) -> Any:
         optimizers = [self.make_optimizer(decay_groups(p, self.weight_decay)) for p in self.groups.values()]

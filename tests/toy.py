@@ -10,14 +10,34 @@ from audiorep.augment.mix import MixPower
 from audiorep.augment.spec import Fader, RandomResizeCrop
 from audiorep.cli import compose
 from audiorep.compress import Compress
+from audiorep.data.loader import StepSampler
+from audiorep.data.sampler import Shuffled
 from audiorep.encoders.cnn import SmallCnn
-from audiorep.evaluate.health import figures
+from audiorep.evaluate.health import entropies, figures
 from audiorep.frontend import Mel
 from audiorep.objectives.base import Objective
 from audiorep.types import generator
 from audiorep.views import Branch, Views
 
 RATE_HZ = 8000
+
+
+class Rows(Shuffled):
+    """Shuffled drawing of rows of which only the number of windows is known."""
+
+    def __init__(self, windows_per_row: Sequence[int]) -> None:
+        self.rows = np.repeat(np.arange(len(windows_per_row)), windows_per_row)
+        self.units = len(self.rows)
+
+
+def stream(sampler: StepSampler) -> list[list[tuple[int, int, int, int]]]:
+    """All batches from `first_step` to the end, epoch after epoch."""
+    batches, step = [], sampler.first_step
+    while step < sampler.max_steps:
+        sampler.first_step = step
+        batches += list(sampler)
+        step = (step // sampler.steps_per_epoch + 1) * sampler.steps_per_epoch
+    return batches
 
 
 def tone(kind: int, seed: int, seconds: float = 0.5, rate_hz: int = RATE_HZ) -> np.ndarray:
@@ -71,5 +91,7 @@ def train(
         objective.after_step((step + 1) / steps)
     objective.eval()
     with torch.no_grad():
-        embeddings = objective.embeddings(views.clean(data))
-    return {f"{name}/{figure}": v for name, z in embeddings.items() for figure, v in figures(z).items()}
+        clean = views.clean(data)
+        measured = {name: figures(z) for name, z in objective.embeddings(clean).items()}
+        measured |= {name: entropies(p) for name, p in objective.distributions(clean).items()}
+    return {f"{name}/{figure}": value for name, found in measured.items() for figure, value in found.items()}

@@ -4,7 +4,7 @@ A drawing is a function of windows that yields the batches [batch 4] of one epoc
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from audiorep.errors import AudiorepError
 Batches = Iterator[np.ndarray]
 
 
+@runtime_checkable
 class Drawing(Protocol):
     """Draws the batches of one epoch from `rng` alone."""
 
@@ -121,12 +122,14 @@ class NearInTime:
         )
         recording = windows.path_of[self.rows]
         seconds = start / windows.source_hz[recording]
+        seconds -= seconds.min(initial=0.0)  # a window may begin before its recording does
         self.order = np.lexsort((seconds, recording))
         # recordings one after the other on one axis, farther apart than any neighbours
         span = float(seconds.max(initial=0.0)) + 2.0 * within_s + 1.0
         axis = (recording * span + seconds)[self.order]
-        self.low = np.searchsorted(axis, axis - within_s, "left")
-        self.high = np.searchsorted(axis, axis + within_s, "right")
+        reach = within_s + 1e-6  # a neighbour just so far away is one, whatever the rounding
+        self.low = np.searchsorted(axis, axis - reach, "left")
+        self.high = np.searchsorted(axis, axis + reach, "right")
         if not (self.high - self.low > 1).any():
             raise AudiorepError(
                 f"positives=time: no two windows of a recording start within {within_s:g} s of each other; raise "

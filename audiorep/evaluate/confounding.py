@@ -18,7 +18,8 @@ def contingency(truth: np.ndarray, code: Int[np.ndarray, " n"]) -> Int[np.ndarra
 
 
 def cramers_v(table: Int[np.ndarray, "c v"]) -> float:
-    """Cramer's V with its bias removed: 0 where rows and columns are independent, 1 where one determines the other.
+    """Cramer's V with its bias removed: 0 where rows and columns are independent, 1 (with few counts, .9) where one
+    determines the other.
 
     ``V = sqrt(max(0, phi2 - (r-1)(k-1)/(n-1)) / min(r' - 1, k' - 1))``, ``phi2 = chi2 / n``,
     ``r' = r - (r-1)^2 / (n-1)``, k' alike; without the correction 72 rows of 12 classes at 6 sites would show .4 by

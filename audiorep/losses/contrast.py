@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.losses.metric import wide
+from audiorep.losses.metric import in_full, wide
 
 
 class NtXent(nn.Module):
@@ -26,6 +26,7 @@ class NtXent(nn.Module):
         super().__init__()
         self.tau, self.negatives = tau, negatives
 
+    @in_full
     def forward(self, prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> dict[str, Tensor]:
         """Symmetric in its arguments; returns {"contrast": scalar}."""
         z = F.normalize(wide(torch.cat([prediction, target])))
@@ -51,6 +52,7 @@ class InfoNce(nn.Module):
         super().__init__()
         self.tau = tau
 
+    @in_full
     def forward(
         self,
         prediction: Float[Tensor, "b d"],

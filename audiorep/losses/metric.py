@@ -3,8 +3,10 @@
 All take embeddings z [m d] of every view, and who is whose: `Relation`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,6 +19,20 @@ Embeddings = Float[Tensor, "m d"]
 Square = Float[Tensor, "m m"]
 
 
+Forward = TypeVar("Forward", bound=Callable[..., Any])
+
+
+def in_full(forward: Forward) -> Forward:
+    """Under autocast too, the products within a loss are float32: rounded to 8 bits, near pairs and ties look alike."""
+
+    @wraps(forward)
+    def inner(self: nn.Module, first: Tensor, *rest: Any, **named: Any) -> Any:
+        with torch.autocast(first.device.type, enabled=False):
+            return forward(self, first, *rest, **named)
+
+    return cast(Forward, inner)
+
+
 @dataclass(frozen=True)
 class Relation:
     """Which embeddings belong together; the diagonal is in neither mask. `view` numbers the view each came from."""
@@ -26,12 +42,8 @@ class Relation:
     view: Int[Tensor, " m"]
 
 
-class MetricLoss(Protocol):
-    """What every loss of this file is."""
-
-    def __call__(
-        self, z: Embeddings, relation: Relation, rng: torch.Generator, progress: float
-    ) -> dict[str, Tensor]: ...
+MetricLoss = Callable[[Embeddings, Relation, torch.Generator, float], dict[str, Tensor]]
+"""What every loss of this file is."""
 
 
 # ---------------------------------------------------------------- distances
@@ -54,10 +66,7 @@ def inner_product(z: Embeddings) -> Square:
     return -z @ z.T
 
 
-class Distance(Protocol):
-    """Embeddings to a matrix [m m]."""
-
-    def __call__(self, z: Embeddings) -> Square: ...
+Distance = Callable[[Embeddings], Square]
 
 
 # -------------------------------------------------------------- psi and phi
@@ -123,10 +132,8 @@ class LinearPsi(Psi):
         return x
 
 
-class Phi(Protocol):
-    """From psi and the differences x [p m] to one loss a pair [p]."""
-
-    def __call__(self, psi: Psi, x: X, chosen: Chosen) -> PerPair: ...
+Phi = Callable[[Psi, X, Chosen], PerPair]
+"""From psi and the differences x [p m] to one loss a pair [p]."""
 
 
 class LinearPhi:
@@ -167,7 +174,7 @@ class PhiPsi(nn.Module):
 
     Args:
         phi, psi, distance, mining: the parts.
-        across_views: negatives come from other views than the anchor's only, as in the N-pair loss.
+        across_views: positives and negatives come from other views than the anchor's only, as in the N-pair loss.
         norm_weight: weight of the mean squared norm, for distances that do not normalise.
 
     Source: Tian 2022, arXiv:2201.12680, eq. 1 and table 1, where d^2 is halved too.
@@ -186,6 +193,7 @@ class PhiPsi(nn.Module):
         self.phi, self.psi, self.distance, self.mining = phi, psi, distance, mining or All()
         self.across_views, self.norm_weight = across_views, norm_weight
 
+    @in_full
     def forward(self, z: Embeddings, relation: Relation, rng: torch.Generator, progress: float) -> dict[str, Tensor]:
         """Returns {"metric"}, and {"norm"} where it has a weight."""
         z = wide(z)
@@ -218,6 +226,7 @@ class PairContrastive(nn.Module):
         super().__init__()
         self.margin = margin
 
+    @in_full
     def forward(self, z: Embeddings, relation: Relation, rng: torch.Generator, progress: float) -> dict[str, Tensor]:
         """Returns {"attract", "repel"}."""
         square = 2.0 * cosine(wide(z))
@@ -238,6 +247,7 @@ class SupCon(nn.Module):
         super().__init__()
         self.tau = tau
 
+    @in_full
     def forward(self, z: Embeddings, relation: Relation, rng: torch.Generator, progress: float) -> dict[str, Tensor]:
         """Returns {"contrast"}."""
         similarity = (1.0 - cosine(wide(z))) / self.tau
@@ -261,6 +271,7 @@ class SmoothAp(nn.Module):
         super().__init__()
         self.tau = tau
 
+    @in_full
     def forward(self, z: Embeddings, relation: Relation, rng: torch.Generator, progress: float) -> dict[str, Tensor]:
         """Returns {"ranking"}."""
         similarity = 1.0 - cosine(wide(z))
@@ -271,16 +282,16 @@ class SmoothAp(nn.Module):
         among_negatives = torch.where(relation.negative[anchor], ahead, 0.0).sum(1)
         precision = (1.0 + among_positives) / (1.0 + among_positives + among_negatives)
         count = relation.positive.sum(1)
-        per_anchor = torch.zeros_like(similarity[:, 0]).index_add(0, anchor, precision) / count.clamp_min(1)
-        return {"ranking": 1.0 - per_anchor.sum() / (count > 0).sum().clamp_min(1)}
+        missing = torch.zeros_like(similarity[:, 0]).index_add(0, anchor, 1.0 - precision) / count.clamp_min(1)
+        return {"ranking": missing.sum() / (count > 0).sum().clamp_min(1)}
 
 
 class Debiased(nn.Module):
     """NT-Xent whose negatives are corrected for the part `prior` of them that are of the anchor's own class.
 
     ``L = -mean log( e^{s+/tau} / (e^{s+/tau} + N g) )``, ``g = max( (mean_n e^{s_n/tau} - prior e^{s+/tau}) / (1 - prior),
-    e^{-1/tau} )``, N the number of negatives; where an anchor has several positives, each in turn. To choose when a
-    class is common among the unlabelled: `prior` is about 1 / number of classes.
+    e^{-1/tau} )``, N the number of negatives; where an anchor has several positives, each in turn. A pair without a
+    negative costs nothing. To choose when a class is common among the unlabelled: `prior` is about 1 / number of classes.
 
     Source: Chuang et al. 2020, arXiv:2007.00224, eq. 7-8 with M = 1.
     """
@@ -289,15 +300,17 @@ class Debiased(nn.Module):
         super().__init__()
         self.tau, self.prior = tau, prior
 
+    @in_full
     def forward(self, z: Embeddings, relation: Relation, rng: torch.Generator, progress: float) -> dict[str, Tensor]:
         """Returns {"contrast"}."""
         scores = ((1.0 - cosine(wide(z))) / self.tau).exp()
         anchor, partner = relation.positive.nonzero(as_tuple=True)
-        near, count = scores[anchor, partner], relation.negative.sum(1)[anchor].clamp_min(1)
+        near, count = scores[anchor, partner], relation.negative.sum(1)[anchor]
         far = torch.where(relation.negative, scores, 0.0).sum(1)[anchor]
         floor = torch.tensor(-1.0 / self.tau).exp().to(scores)
-        corrected = ((far / count - self.prior * near) / (1.0 - self.prior)).maximum(floor)
-        return {"contrast": (1.0 + count * corrected / near).log().mean()}
+        corrected = ((far / count.clamp_min(1) - self.prior * near) / (1.0 - self.prior)).maximum(floor)
+        losses = (1.0 + count * corrected / near).log()
+        return {"contrast": losses.sum() / max(1, len(losses))}
 
 
 def masked_mean(x: Square, mask: Bool[Tensor, "m m"]) -> Tensor:

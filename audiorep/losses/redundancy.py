@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.losses.metric import wide
+from audiorep.losses.metric import in_full, wide
 
 Matrix = Float[Tensor, "d d"]
 
@@ -45,8 +45,8 @@ class ExpOffDiagonal:
 class VicReg(nn.Module):
     """``invariance MSE(z, z') + variance/2 (V(z) + V(z')) + covariance (C(z) + C(z'))``.
 
-    V is `variance_hinge`, C `spread` of the covariance. The variance term is halved over the two branches, as in the
-    authors' code (their eq. 6 does not halve it).
+    V is `variance_hinge`, C `spread` of the covariance. As in the authors' code, the squared error is the mean over
+    dimensions too and the variance term is halved over the two branches (their eq. 5 and 6 do neither).
 
     Args:
         spread: what keeps the entries off the diagonal small: `squared_off_diagonal`, or `ExpOffDiagonal` on the way
@@ -69,6 +69,7 @@ class VicReg(nn.Module):
         self.invariance, self.variance, self.covariance = invariance, variance, covariance
         self.spread, self.transposed = spread, transposed
 
+    @in_full
     def forward(self, prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> dict[str, Tensor]:
         """Returns the weighted terms {"invariance", "variance", "covariance"}."""
         a, b = wide(prediction), wide(target)
@@ -92,6 +93,7 @@ class BarlowTwins(nn.Module):
         super().__init__()
         self.lam, self.eps = lam, eps
 
+    @in_full
     def forward(self, prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> dict[str, Tensor]:
         """Returns {"diagonal", "off_diagonal"}."""
         a, b = (self.standardise(wide(z)) for z in (prediction, target))

@@ -97,20 +97,25 @@ class BagOfWords(Objective):
 
     def bag(self, tokens: Tokens, words: Float[Tensor, "k d"]) -> tuple[Bag, Tensor]:
         """The bag of each sample, and the mean squared distance of a token to its nearest word."""
-        squared = 2.0 - 2.0 * tokens @ words.T
+        with torch.autocast(tokens.device.type, enabled=False):  # divided by a small delta: 8 bits will not do
+            squared = 2.0 - 2.0 * tokens.float() @ words.T
         delta = self.sharpness * cast(Tensor, self.spacing).clamp_min(1e-6)
         bag = (-squared / delta).softmax(2).amax(1)
         return bag / bag.sum(1, keepdim=True), squared.amin(2).mean()
 
     def logits(self, spec: Spec, words: Float[Tensor, "k d"]) -> Bag:
         """What the student says of a view."""
-        weight = F.normalize(self.weights(words).float())
-        return F.normalize(self.encoder(spec).pooled.float()) @ weight.T / self.tau
+        weight, pooled = self.weights(words), self.encoder(spec).pooled
+        with torch.autocast(weight.device.type, enabled=False):
+            return F.normalize(pooled.float()) @ F.normalize(weight.float()).T / self.tau
 
     def distributions(self, spec: Spec) -> dict[str, Bag]:
         """The student's bags and the teacher's."""
         words = self.vocabulary.content()
-        return {"words": self.logits(spec, words).softmax(1), "teacher": self.bag(self.teacher([spec], [])[0], words)[0]}
+        return {
+            "words": self.logits(spec, words).softmax(1),
+            "teacher": self.bag(self.teacher([spec], [])[0], words)[0],
+        }
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

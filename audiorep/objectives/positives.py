@@ -70,7 +70,7 @@ class NearInTime(Positives):
 
     def __init__(self, within_s: float, sample_rate_hz: int) -> None:
         super().__init__()
-        self.within = within_s * sample_rate_hz
+        self.within = within_s * sample_rate_hz + 1.0  # starts are rounded to samples
 
     def forward(self, batch: Batch) -> Same:
         recording, start = gather(batch["recording"]), gather(batch["start"])

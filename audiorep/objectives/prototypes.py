@@ -49,6 +49,7 @@ class PrototypeMatching(Objective):
         shared_prototypes: the teacher's projections are compared with the student's prototypes, not with its own.
         memory: a queue of the teacher's projections, built on their width, that joins the batch while targets are
             assigned; used once it is full.
+        memory_from: part of training before the queue is used: early on it is stale and does harm.
         visible: part of the patches that the student sees of each view of the kind `view`; below 1 it needs patches.
         mean_entropy: weight of ``KL(mean student distribution || prior)``, which keeps all prototypes in use.
         prior: exponent of the prior ``p_k ~ k^-prior``: 0 for classes of equal size, above 0 for a long tail.
@@ -71,6 +72,7 @@ class PrototypeMatching(Objective):
         tau: float = 0.1,
         shared_prototypes: bool = False,
         memory: Callable[[int], Queue] | None = None,
+        memory_from: float = 0.5,
         visible: float = 1.0,
         mean_entropy: float = 0.0,
         prior: float = 0.0,
@@ -96,9 +98,11 @@ class PrototypeMatching(Objective):
         if self.memory is not None and not shared_prototypes:
             raise AudiorepError("objective.memory keeps projections: it needs objective.shared_prototypes=true")
         self.tau, self.visible, self.mean_entropy, self.count = tau, visible, mean_entropy, prototypes
+        self.memory_from = memory_from
         share = torch.arange(1, prototypes + 1, dtype=torch.float32).pow(-prior)
         self.register_buffer("prior", share / share.sum())
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("progress", torch.zeros(()))
         self.view, self.local = view, local
         self.latest: tuple[list[Tensor], list[Tensor]] = ([], [])
 
@@ -147,7 +151,8 @@ class PrototypeMatching(Objective):
 
     def target(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
         """Targets of one view's scores, those in memory taken along once there are enough."""
-        if self.memory is None or int(cast(Tensor, self.pushed)) < self.memory.size:
+        early = float(cast(Tensor, self.progress)) < self.memory_from
+        if self.memory is None or early or int(cast(Tensor, self.pushed)) < self.memory.size:
             return self.assign(scores)
         past = self.shared(self.memory.content())
         return self.assign(torch.cat([scores, past]))[: len(scores)]
@@ -174,6 +179,7 @@ class PrototypeMatching(Objective):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         self.teacher.update(self.student, progress)
+        cast(Tensor, self.progress).fill_(progress)
         taught, scores = self.latest
         if scores:
             self.assign.update(torch.cat(scores), progress)

@@ -24,6 +24,7 @@ from audiorep.data.sampler import label_codes
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
+from audiorep.evaluate.shortcut import nuisance_columns
 from audiorep.files import output_folder, remove, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
@@ -52,6 +53,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     if cfg.overwrite and not cfg.resume:
         remove(out, LEFT_BEHIND)
     corpus = build.open_corpus(cfg, out)
+    nuisance_columns(corpus.manifest.frame, cfg.evaluation.shortcut)  # a wrong name is said before training, not after
     cfg = build.fill_in_auto(cfg, corpus.manifest)
     stored = OmegaConf.load(out / "config.yaml") if cfg.resume and (out / "config.yaml").exists() else cfg
     if cfg.trainer.precision == "auto":  # what was chosen at the start holds for the whole run
@@ -122,6 +124,7 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
         log_every=cfg.trainer.log_every,
         collapse=instantiate(cfg.collapse),
         channels_last=cfg.trainer.channels_last,
+        accumulate=cfg.trainer.accumulate,
         on_failed=on_failed or (lambda row, reason: None),
         embed=lambda: torch.from_numpy(
             embed_rows(

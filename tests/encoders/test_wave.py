@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from toy import RATE_HZ, tone
 
 from audiorep.apply.export import export
+from audiorep.cli import main
 from audiorep.compress import Compress, FixedNorm, Identity
 from audiorep.encoders.wave import HUBERT_CONV, WaveTransformer, receptive
 from audiorep.errors import AudiorepError
@@ -133,6 +134,18 @@ def test_faint_and_short_waves_are_encoded():
     assert encoder(wave[..., :800]).tokens.shape == (2, 2, 768)
     inside = encoder.network.feature_extractor(wave[:, 0, 0], None)[0]
     assert 0.1 < float(inside.std()) < 10.0
+
+
+def test_a_run_on_samples_leaves_scores_beside_a_mel_baseline_and_a_report(toy_corpus, tmp_path):
+    keys = ["encoder=hubert_mini", "encoder.dim=48", "encoder.depth=1", "logger=none",
+            "trainer.max_steps=2", "data.batch_size=16", "data.workers=0", "evaluation.settings.resamples=20"]  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", *keys])
+    assert ended.value.code == 0 and (tmp_path / "run" / "report.html").is_file()
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["mel/knn/accuracy"] > 0.5 and "knn/accuracy" in metrics and "random/knn/accuracy" in metrics
+    model, info, _ = load_model(tmp_path / "run")
+    assert info.sample_rate_hz == RATE_HZ and float(model.compress.norm.std) != 1.0
 
 
 @pytest.mark.parametrize(

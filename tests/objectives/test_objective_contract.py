@@ -1,36 +1,19 @@
 """What every objective config keeps to: gradients term by term, teachers without, falling loss, exact save and load."""
 
-from pathlib import Path
+import copy
 
 import pytest
 import torch
-from hydra.utils import instantiate
+from small import COUNT, NAMES, batch, build, part, views
 
-from audiorep.cli import compose
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
 from audiorep.objectives.masked import MaskedAutoencoder, patchify
 from audiorep.optim import Lars, decay_groups, warmup_cosine
 from audiorep.types import generator
 
-NAMES = sorted(path.stem for path in Path("configs/objective").glob("*.yaml"))
-SHAPE = (12, 1, 32, 32)
-
-
-def build(name: str) -> torch.nn.Module:
-    cfg = compose("pretrain", ["corpus=x", f"objective={name}", "out=x"])
-    torch.manual_seed(0)
-    return instantiate(cfg.objective, encoder=instantiate(cfg.encoder)).train()
-
-
-def views(seed: int, shape: tuple[int, ...] = SHAPE) -> dict[str, list[torch.Tensor]]:
-    rng = generator(seed)
-    base = torch.randn(shape, generator=rng)
-    return {"global": [base + 0.3 * torch.randn(shape, generator=rng) for _ in range(2)]}
-
-
-def batch() -> dict[str, torch.Tensor]:
-    return {"index": torch.arange(SHAPE[0])}
+DRAWN_BY_POSITION = {"mae": "masks", "msn": "masks", "n_plus_one": "negatives"}
+"""Where what is drawn depends on the place in the batch, so that shuffling draws anew."""
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -47,43 +30,55 @@ def test_each_term_alone_reaches_the_encoder(name):
         assert sum(reached) > 0.8 * len(reached), f"{name}: {term} reaches {sum(reached)} of {len(reached)}"
 
 
-def test_groups_hold_every_trained_parameter_once(name):
+def test_all_terms_together_reach_every_trained_parameter(name):
     objective = build(name)
+    sum(objective(views(0), batch(), generator(0)).values()).backward()
+    trained = {n: p for n, p in objective.named_parameters() if p.requires_grad}
+    without = [n for n, p in trained.items() if p.grad is None]
+    assert not [n for n in without if not n.endswith("mask_token")], without
     listed = [p for group in objective.parameter_groups().values() for p in group]
-    assert len(listed) == len({id(p) for p in listed}) == sum(p.requires_grad for p in objective.parameters())
+    assert len(listed) == len({id(p) for p in listed}) == len(trained)
 
 
 def test_the_loss_falls_on_a_fixed_batch(name):
     objective = build(name)
-    optimizer = torch.optim.AdamW(objective.parameter_groups()["main"], lr=1e-3)
+    optimizer = torch.optim.AdamW(objective.parameter_groups()["main"], lr=2e-3)
     losses = []
-    for _ in range(30):
+    for _ in range(20):
         loss = sum(objective(views(0), batch(), generator(0)).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         objective.after_step(0.0)
-        losses.append(float(loss))
-    assert losses[-1] < 0.9 * losses[0]
+        losses.append(float(loss.detach()))
+    assert min(losses[-5:]) < losses[0] - 0.1 * abs(losses[0]), losses
 
 
 def test_two_window_lengths(name):
     objective = build(name)
     for frames in (32, 70):
-        terms = objective(views(1, (12, 1, 32, frames)), batch(), generator(0))
+        terms = objective(views(1, frames), batch(), generator(0))
         assert all(torch.isfinite(value) for value in terms.values())
 
 
 def test_shuffling_the_batch_leaves_the_loss(name):
+    if name in DRAWN_BY_POSITION:
+        pytest.skip(f"{DRAWN_BY_POSITION[name]} are drawn by position in the batch")
     objective = build(name).eval()
-    if isinstance(objective, MaskedAutoencoder):
-        pytest.skip("masks are drawn by position in the batch")
-    made = views(2)
-    order = torch.randperm(SHAPE[0], generator=generator(3))
-    shuffled = {"global": [view[order] for view in made["global"]]}
-    a = sum(objective(made, batch(), generator(0)).values())
-    b = sum(objective(shuffled, batch(), generator(0)).values())
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    made, told = views(2), batch()
+    order = torch.randperm(COUNT, generator=generator(3))
+    a = sum(objective(made, told, generator(0)).values())
+    b = sum(objective(part(made, order), {k: v[order] for k, v in told.items()}, generator(0)).values())
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_health_figures_are_finite_distributions(name):
+    objective = build(name).eval()
+    with torch.no_grad():
+        spec = views(3)["global"][0]
+        assert all(z.isfinite().all() for z in objective.embeddings(spec).values())
+        for p in objective.distributions(spec).values():
+            torch.testing.assert_close(p.sum(1), torch.ones(COUNT))
 
 
 def test_save_load_next_step_is_identical(name):
@@ -98,17 +93,25 @@ def test_save_load_next_step_is_identical(name):
     whole = build(name)
     optimizer = torch.optim.AdamW(whole.parameter_groups()["main"], lr=1e-3)
     steps(whole, optimizer, 0, 2)
-    saved, saved_optimizer = {k: v.clone() for k, v in whole.state_dict().items()}, optimizer.state_dict()
     again = build(name)
-    again.load_state_dict(saved)
+    again.load_state_dict(copy.deepcopy(whole.state_dict()))
     optimizer2 = torch.optim.AdamW(again.parameter_groups()["main"], lr=1e-3)
-    import copy
-
-    optimizer2.load_state_dict(copy.deepcopy(saved_optimizer))
+    optimizer2.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     steps(whole, optimizer, 2, 4)
     steps(again, optimizer2, 2, 4)
     for key, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("method", ["byol", "moco", "dino", "msn", "obow"])
+def test_an_ema_teacher_has_no_gradient_and_moves(method):
+    objective = build(method)
+    before = [p.clone() for p in objective.teacher.parameters()]
+    sum(objective(views(0), batch(), generator(0)).values()).backward()
+    assert before and all(p.grad is None and not p.requires_grad for p in objective.teacher.parameters())
+    torch.optim.SGD(objective.parameter_groups()["main"], lr=0.1).step()
+    objective.after_step(0.0)
+    assert any(not torch.equal(a, b) for a, b in zip(before, objective.teacher.parameters(), strict=True))
 
 
 def test_byol_teacher_has_no_gradient_follows_the_student_and_copies_buffers():

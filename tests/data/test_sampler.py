@@ -1,0 +1,277 @@
+"""Which windows stand together in a batch: every drawing on small corpora, alone and under the step sampler."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from toy import stream
+
+from audiorep.data.labels import encode
+from audiorep.data.loader import StepSampler, collate
+from audiorep.data.manifest import scan
+from audiorep.data.sampler import Balanced, NearInTime, Shuffled, label_codes
+from audiorep.data.windows import Windows, WindowSpec
+from audiorep.errors import AudiorepError
+from audiorep.objectives import positives
+
+MODEL_HZ = 8000
+
+
+def windows_of(
+    folder: Path,
+    rows: list[tuple[str, float, float]],
+    length_s: float = 0.1,
+    labels: list[str] | None = None,
+    multilabel: bool = False,
+    seconds: float = 6.0,
+    rates: dict[str, int] | None = None,
+) -> Windows:
+    """Rows (recording, start, end) of silent recordings."""
+    for name in {row[0] for row in rows}:
+        rate = (rates or {}).get(name, 8000)
+        soundfile.write(folder / f"{name}.wav", np.zeros(round(seconds * rate)), rate, subtype="PCM_16")
+    frame = pd.DataFrame(
+        {
+            "path": [str(folder / f"{name}.wav") for name, _, _ in rows],
+            "start_s": [start for _, start, _ in rows],
+            "end_s": [end for _, _, end in rows],
+            "label": "",
+            "group": "g",
+        }
+    )
+    names = sorted({part for label in labels or [] for part in label.split("|") if part})
+    coded = None if labels is None else encode(labels, names, multilabel)
+    return Windows(scan(frame), WindowSpec(length_s), MODEL_HZ, coded)
+
+
+def calls(count: int, every_s: float = 0.25, name: str = "a") -> list[tuple[str, float, float]]:
+    return [(name, i * every_s, i * every_s + 0.05) for i in range(count)]
+
+
+def draw(drawing, batch: int, steps: int, seed: int = 0, partition: np.ndarray | None = None) -> list[np.ndarray]:
+    batches = list(drawing.batches(np.random.default_rng(seed), batch, steps, 17, partition))
+    assert all(made.shape == (batch, 4) for made in batches) and len(batches) == steps
+    return batches
+
+
+# ----------------------------------------------------------------- shuffled
+
+
+def test_shuffled_shows_each_window_once_an_epoch(tmp_path):
+    windows = windows_of(tmp_path, [("a", 0.0, 0.05), ("a", 1.0, 1.5), ("b", 0.0, 0.1), ("b", 2.0, 2.31)])
+    drawing = Shuffled(windows)
+    assert drawing.units == 1 + 5 + 1 + 3
+    items = np.concatenate(draw(drawing, 5, 2))
+    assert Counter(items[:, 0].tolist()) == {0: 1, 1: 5, 2: 1, 3: 3}
+    assert sorted(items[:, 1]) == list(range(10))  # so that crops of one row differ
+    assert set(items[:, 3]) == {17} and len(np.unique(draw(drawing, 3, 3)[0][:, 1])) == 3
+    assert not np.array_equal(items, np.concatenate(draw(drawing, 5, 2, seed=1)))
+
+
+# ----------------------------------------------------------------- balanced
+
+LABELS = ["a"] * 10 + ["b"] * 5 + ["c"] + [""] * 4
+
+
+def labelled(folder: Path, labels: list[str] = LABELS, multilabel: bool = False) -> Windows:
+    return windows_of(folder, calls(len(labels)), labels=labels, multilabel=multilabel)
+
+
+def counts(items: np.ndarray, group: np.ndarray) -> list[int]:
+    return sorted(Counter(group[items[:, 0]].tolist()).values())
+
+
+@pytest.mark.parametrize(
+    "batch,per_group,wanted",
+    [
+        (6, 2, [2, 2, 2]),
+        (4, 2, [2, 2]),  # more groups than stand in a batch
+        (8, 2, [2, 2, 4]),  # fewer
+        (12, 2, [4, 4, 4]),
+        (3, 1, [1, 1, 1]),
+        (7, 3, [1, 3, 3]),  # the last one cut
+        (12, 12, [12]),
+    ],
+)
+def test_balanced_batches_hold_so_many_of_each_group(tmp_path, batch, per_group, wanted):
+    windows = labelled(tmp_path)
+    drawing = Balanced(windows, per_group=per_group)
+    assert drawing.units == 20
+    for items in draw(drawing, batch, 6):
+        assert counts(items, windows.label) == wanted
+        assert windows.label[items[:, 0]].min() >= 0  # unlabelled rows never come
+        assert len({tuple(item) for item in items.tolist()}) == batch
+
+
+def test_balanced_groups_come_alike_often_and_rows_within_them_too(tmp_path):
+    windows = labelled(tmp_path)
+    items = np.concatenate(draw(Balanced(windows, per_group=2), 4, 900))
+    share = Counter(windows.label[items[:, 0]].tolist())
+    assert all(abs(share[label] / len(items) - 1 / 3) < 0.03 for label in range(3))
+    rows = np.bincount(items[:, 0], minlength=20)
+    assert rows[:10].min() > 0.7 * rows[:10].mean() and rows[10:15].min() > 0.7 * rows[10:15].mean()
+
+
+def test_rows_are_repeated_only_where_a_group_has_too_few(tmp_path):
+    windows = labelled(tmp_path)
+    for items in draw(Balanced(windows, per_group=2), 12, 6):  # every group twice
+        assert max(times for row, times in Counter(items[:, 0].tolist()).items() if row != 15) == 1
+    for items in draw(Balanced(windows, per_group=5), 15, 6):
+        rows = Counter(items[:, 0].tolist())
+        assert rows[15] == 5 and all(times == 1 for row, times in rows.items() if row != 15)
+        assert len(set(items[items[:, 0] == 15][:, 1].tolist())) == 5  # other crops
+
+
+def test_rows_with_several_labels_are_grouped_by_their_set(tmp_path):
+    windows = labelled(tmp_path, ["a|b", "b", "b|a", "-a", "", "a", "b|-a", "a|b"], multilabel=True)
+    codes = label_codes(windows.label)
+    assert codes[0] == codes[2] == codes[7] and codes[1] == codes[6]
+    assert len({codes[0], codes[1], codes[5]}) == 3 and (codes[[3, 4]] == -1).all() and codes[[0, 1, 5]].min() >= 0
+    for items in draw(Balanced(windows, per_group=1), 3, 4):
+        assert counts(items, codes) == [1, 1, 1] and not set(items[:, 0].tolist()) & {3, 4}
+
+
+def test_balanced_over_a_partition_waits_until_there_is_one(tmp_path):
+    windows = windows_of(tmp_path, calls(20))
+    drawing = Balanced(windows, by="partition", per_group=3)
+    for ours, plain in zip(draw(drawing, 6, 3), draw(Shuffled(windows), 6, 3), strict=True):
+        np.testing.assert_array_equal(ours, plain)
+    partition = np.array([0] * 12 + [1] * 4 + [5] * 3 + [-1])
+    for items in draw(drawing, 9, 4, partition=partition):
+        assert counts(items, partition) == [3, 3, 3] and 19 not in items[:, 0]
+
+
+def test_balanced_without_labels_is_refused_with_the_remedy(tmp_path):
+    for windows in (windows_of(tmp_path, calls(4)), labelled(tmp_path, ["", "", ""])):
+        with pytest.raises(AudiorepError, match=r"label some.*positives=augmentation"):
+            Balanced(windows)
+    with pytest.raises(AudiorepError, match="per_group=0"):
+        Balanced(labelled(tmp_path), per_group=0)
+
+
+# --------------------------------------------------------------- near in time
+
+SPREAD = [
+    *[("a", start, start + 0.05) for start in (0.0, 0.5, 1.0, 4.0)],  # the last has no neighbour
+    *[("b", start, start + 0.05) for start in (1.05, 1.2, 5.5)],
+    ("c", 1.0, 1.9),  # nine windows side by side
+]
+
+
+def time_windows(folder: Path) -> Windows:
+    return windows_of(folder, SPREAD, rates={"b": 16000, "c": 22050})
+
+
+def pairs_of(windows: Windows, batches: list[np.ndarray]) -> list[tuple[dict, dict]]:
+    shown = [windows[tuple(map(int, item))] for items in batches for item in items]
+    return list(zip(shown[::2], shown[1::2], strict=True))
+
+
+def test_pairs_are_near_in_time_and_of_one_recording_but_two_windows(tmp_path):
+    windows = time_windows(tmp_path)
+    drawing = NearInTime(windows, within_s=0.6)
+    assert drawing.units == 7 + 9
+    batches = draw(drawing, 8, 30)
+    alone = 0
+    for one, other in pairs_of(windows, batches):
+        assert one["recording"] == other["recording"]
+        assert abs(one["start"] - other["start"]) <= 0.6 * MODEL_HZ + 1
+        same = one["index"] == other["index"] and one["start"] == other["start"]
+        assert same == (one["index"] in (3, 6))
+        alone += same
+    assert alone > 5
+    assert set(np.concatenate(batches)[:, 3]) == {-1}  # the very windows whose times were compared
+
+
+def test_pairs_belong_together_for_the_positives_too(tmp_path):
+    windows = time_windows(tmp_path)
+    same = positives.NearInTime(0.6, MODEL_HZ)
+    for items in draw(NearInTime(windows, within_s=0.6), 8, 10):
+        together = same(collate([windows[tuple(map(int, item))] for item in items]))
+        assert together[::2, 1::2].diagonal().all() and torch.equal(together, together.T)
+
+
+def test_all_windows_come_first_and_all_neighbours_second(tmp_path):
+    windows = windows_of(tmp_path, calls(12))
+    drawing = NearInTime(windows, within_s=0.55)  # two to either side
+    items = np.concatenate(draw(drawing, 8, 600))
+    first, second = items[::2, 0], items[1::2, 0]
+    assert Counter(first.tolist()) == dict.fromkeys(range(12), 200)
+    seen = Counter((second - first)[first == 5].tolist())
+    assert set(seen) == {-2, -1, 1, 2} and min(seen.values()) > 30
+    assert Counter((second - first)[first == 0].tolist()).keys() == {1, 2}
+
+
+def test_an_odd_batch_ends_with_a_window_alone(tmp_path):
+    windows = windows_of(tmp_path, calls(12))
+    for items in draw(NearInTime(windows, within_s=0.3), 7, 5):
+        assert (np.abs(items[0:6:2, 0] - items[1:6:2, 0]) == 1).all()
+
+
+def test_without_neighbours_pairs_in_time_are_refused_with_the_remedy(tmp_path):
+    with pytest.raises(AudiorepError, match=r"within_s.*positives=augmentation"):
+        NearInTime(windows_of(tmp_path, [("a", 0.0, 0.05), ("a", 3.0, 3.05), ("b", 0.0, 0.05)]), within_s=1.0)
+
+
+def test_windows_that_begin_before_their_recording_are_no_neighbours_of_the_one_before(tmp_path):
+    # a window of 4 s around a call at the very start begins at -1.975 s
+    rows = [*[("a", 0.1 * i, 0.1 * i + 0.05) for i in range(59)], ("b", 0.0, 0.05), ("b", 0.05, 0.1)]
+    windows = windows_of(tmp_path, rows, length_s=4.0)
+    drawing = NearInTime(windows, within_s=0.12)
+    for one, other in pairs_of(windows, draw(drawing, 30, 10)):
+        assert one["recording"] == other["recording"]
+        assert 0 < abs(one["start"] - other["start"]) <= 0.12 * MODEL_HZ + 1
+
+
+def test_neighbours_exactly_within_s_apart_count(tmp_path):
+    # both ends of the comparison are sums of floats
+    windows = windows_of(tmp_path, calls(20, every_s=0.3))
+    drawing = NearInTime(windows, within_s=0.3)
+    assert (drawing.high - drawing.low).tolist() == [2] + [3] * 18 + [2]
+
+
+# ---------------------------------------------------------- the step sampler
+
+
+def all_drawings(folder: Path) -> dict:
+    windows = labelled(folder)
+    return {
+        "shuffled": Shuffled(windows),
+        "balanced": Balanced(windows, per_group=2),
+        "clusters": Balanced(windows, by="partition", per_group=2),
+        "time": NearInTime(windows, within_s=0.6),
+    }
+
+
+@pytest.fixture(params=["shuffled", "balanced", "clusters", "time"])
+def drawing(request, tmp_path):
+    return all_drawings(tmp_path)[request.param]
+
+
+def sampler(drawing, batch: int, seed: int = 1, **ranks: int) -> StepSampler:
+    made = StepSampler(drawing, batch, 11, seed, **ranks)
+    made.partition = np.arange(20) % 4
+    return made
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_others(drawing):
+    first = stream(sampler(drawing, 4))
+    assert len(first) == 11 and all(len(items) == 4 for items in first)
+    assert first == stream(sampler(drawing, 4)) != stream(sampler(drawing, 4, seed=2))
+    assert first[:5] != first[5:10]  # the next epoch is drawn anew
+
+
+def test_two_ranks_together_see_the_batches_of_one(drawing):
+    halves = [stream(sampler(drawing, 4, rank=r, world=2)) for r in range(2)]
+    assert [a + b for a, b in zip(*halves, strict=True)] == stream(sampler(drawing, 8))
+
+
+@pytest.mark.parametrize("step", [1, 3, 5, 7, 10])
+def test_resuming_in_mid_epoch_goes_on_with_the_same_batches(drawing, step):
+    late = sampler(drawing, 4)
+    late.first_step = step
+    assert stream(late) == stream(sampler(drawing, 4))[step:]

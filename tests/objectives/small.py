@@ -1,0 +1,75 @@
+"""Every objective config around a small encoder, with views and a batch of its own making."""
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from audiorep.cli import compose
+from audiorep.encoders.cnn import SmallCnn
+from audiorep.encoders.vit import Vit
+from audiorep.objectives.base import Objective, Setting
+from audiorep.types import generator
+
+NAMES = sorted(path.stem for path in Path("configs/objective").glob("*.yaml"))
+COUNT, ROWS = 16, 256
+
+
+@cache
+def config(name: str) -> Any:
+    """The composed config, with heads made narrow."""
+    cfg = compose("pretrain", ["corpus=x", f"objective={name}", "out=x", "frontend.sample_rate_hz=8000"])
+
+    def narrow(node: Any) -> None:
+        for key, value in node.items():
+            if isinstance(value, DictConfig):
+                if value.get("_target_") == "audiorep.heads.Mlp":
+                    sizes = {"hidden": 64, "outputs": 32}
+                    value.update({size: width for size, width in sizes.items() if size in value})
+                narrow(node[key])
+
+    narrow(cfg.objective)
+    return cfg
+
+
+def build(name: str) -> Objective:
+    """The objective as it ships, but for the encoder and the width of the heads."""
+    cfg = copy.deepcopy(config(name))
+    torch.manual_seed(0)
+    patches = "Vit" in cfg.encoder._target_
+    encoder = Vit(dim=48, depth=2, heads=2, patch=(8, 8)) if patches else SmallCnn(width=8, dim=64)
+    cfg.encoder = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 64}  # for objectives with a second
+    objective = instantiate(cfg.objective, encoder=encoder)
+    objective.prepare(Setting(ROWS, 128, ROWS, 8000))
+    objective.before_epoch(lambda: torch.randn(ROWS, 12, generator=generator(4)), generator(5))
+    return objective.train()
+
+
+def views(seed: int, frames: int = 32, count: int = COUNT) -> dict[str, list[torch.Tensor]]:
+    """Two noisy views of random spectrograms, crops of them, and another front-end's look at them."""
+    rng = generator(seed)
+    base = torch.randn(count, 1, 32, frames, generator=rng)
+
+    def view() -> torch.Tensor:
+        return base + 0.3 * torch.randn(base.shape, generator=rng)
+
+    return {
+        "global": [view(), view()],
+        "local": [view()[..., : frames // 2], view()[..., : frames // 2]],
+        "other": [view()[:, :, ::2]],
+    }
+
+
+def batch(count: int = COUNT) -> dict[str, torch.Tensor]:
+    """Four labels, four recordings, a window every tenth of a second."""
+    index = torch.arange(count)
+    return {"index": index, "label": index % 4, "group": index // 4, "recording": index // 4, "start": 800 * index}
+
+
+def part(made: dict[str, list[torch.Tensor]], rows: torch.Tensor | slice) -> dict[str, list[torch.Tensor]]:
+    """The views of some rows."""
+    return {name: [view[rows] for view in of_kind] for name, of_kind in made.items()}
