@@ -184,8 +184,21 @@ def explain(verb: str, error: Exception, hydra_compose: Any) -> str:
         return f"{group}={name} does not exist{nearest(name, options(group))}; there are: {', '.join(options(group))}"
     if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         name = next(part for part in key.groups() if part)
+        if (configs() / name).is_dir():
+            return f"{name}=: the chosen objective has no such part; those that have it: {', '.join(with_part(name))}"
         return f"there is no key '{name}'{nearest(name, known)}; audiorep {verb} --help lists them"
     return text.splitlines()[0]
+
+
+def with_part(group: str) -> list[str]:
+    """The objectives whose config, or a config that it builds on, names a config group."""
+    folder = configs() / "objective"
+    builds_on = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "parts").glob("*.yaml")}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
+    whole = {
+        name: text + "".join(t for p, t in builds_on.items() if f"parts/{p}" in text) for name, text in texts.items()
+    }
+    return [name for name, text in whole.items() if f"/{group}:" in text]
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

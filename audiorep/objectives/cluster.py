@@ -11,7 +11,7 @@ from audiorep.assign import kmeans
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.objectives.base import Embed, Objective, Setting
-from audiorep.types import Batch, Spec, Views
+from audiorep.types import Batch, Views
 
 
 class DeepCluster(Objective):
@@ -69,9 +69,6 @@ class DeepCluster(Objective):
         wanted = cast(Tensor, self.cluster)[batch["index"]]
         losses = [F.cross_entropy(self.head(self.encoder(spec).pooled).float(), wanted) for spec in views[self.view]]
         return {"clusters": torch.stack(losses).mean()}
-
-    def distributions(self, spec: Spec) -> dict[str, Float[Tensor, "b k"]]:
-        return {"clusters": self.head(self.encoder(spec).pooled).float().softmax(1)}
 
 
 def whiten(x: Float[Tensor, "m d"], dims: int | None) -> Float[Tensor, "m p"]:
