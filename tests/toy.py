@@ -1,6 +1,7 @@
 """A training in seconds, for tests: tones in memory, a small encoder, a plain loop or the learner."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -73,10 +74,11 @@ def objective_of(name: str, overrides: Sequence[str] = (), seed: int = 0) -> Obj
     return instantiate(cfg.objective, encoder=SmallCnn(width=8, dim=64))
 
 
+@cache
 def train(
-    name: str, overrides: Sequence[str] = (), steps: int = 100, lr: float = 3e-3, seed: int = 0
+    name: str, overrides: tuple[str, ...] = (), steps: int = 100, lr: float = 3e-3, seed: int = 0
 ) -> dict[str, float]:
-    """Train and return the figures of backbone and projection on clean windows."""
+    """Train and return the figures of backbone, projection and prototypes on clean windows."""
     data = waves()
     views = views_of(data)
     objective = objective_of(name, overrides, seed)

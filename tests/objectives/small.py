@@ -61,6 +61,7 @@ def views(seed: int, frames: int = 32, count: int = COUNT) -> dict[str, list[tor
         "global": [view(), view()],
         "local": [view()[..., : frames // 2], view()[..., : frames // 2]],
         "other": [view()[:, :, ::2]],
+        "wave": [torch.randn(count, 1, 1, 60 * frames, generator=rng)],
     }
 
 

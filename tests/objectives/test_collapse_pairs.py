@@ -44,17 +44,17 @@ TWINS = {
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_broken_twin_falls_under_the_floor_and_the_good_one_does_not(pair, seed):
     name, good_by, broken_by, floors = TWINS[pair]
-    good = train(name, good_by, steps=60, seed=seed)
-    broken = train(name, broken_by, steps=60, seed=seed)
+    good = train(name, tuple(good_by), steps=60, seed=seed)
+    broken = train(name, tuple(broken_by), steps=60, seed=seed)
     for figure, floor in floors.items():
         assert good[figure] > floor > broken[figure], f"{figure}: {good[figure]:.3g} / {broken[figure]:.3g}"
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_dino_without_sharpening_becomes_uniform(seed):
-    good = train("dino", steps=60, seed=seed)
+    good = train("dino", (), steps=60, seed=seed)
     blunt = ["objective.assign.tau=0.1", "+objective.assign.tau_start=0.1"]
-    broken = train("dino", blunt, steps=60, seed=seed)
+    broken = train("dino", tuple(blunt), steps=60, seed=seed)
     for figure, ceiling in {
         "teacher/conditional_entropy": 4.6,
         "prototypes/conditional_entropy_relative": 0.94,

@@ -48,7 +48,7 @@ def test_by_several_labels_one_in_common_is_enough_and_unknown_is_none():
 
 def test_near_in_time_is_within_a_recording_and_counts_the_border():
     same = NearInTime(0.5, 8000)(
-        batch(recording=[0, 0, 0, 1, 1, 0, 1], start=[0, 4000, 8001, 0, 3999, -320, 20000]),
+        batch(recording=[0, 0, 0, 1, 1, 0, 1], start=[0, 4000, 8003, 0, 3999, -320, 20000]),
     )
     assert related(same) == {(0, 1), (0, 5), (3, 4)}
 
