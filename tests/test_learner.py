@@ -119,6 +119,22 @@ def test_a_collapse_stops_training_and_says_what_collapsed():
     assert module.step < 200
 
 
+def test_entropies_over_prototypes_are_watched_too():
+    module = learner(objective_of("dino", ["objective.prototypes=32"]), steps=2, health_every=1)
+    fit(module)
+    for name in ("prototypes", "teacher"):
+        assert 0.0 < module.shown[f"{name}/marginal_entropy"] <= 3.47
+        assert module.shown[f"{name}/conditional_entropy"] <= module.shown[f"{name}/marginal_entropy"] + 1e-6
+    assert {"backbone/uniformity", "projection/rankme", "backbone/mean_cosine"} <= module.shown.keys()
+
+
+def test_everything_in_one_prototype_stops_training():
+    module = learner(objective_of("dino", ["objective.prototypes=32"]), steps=40, health_every=1)
+    module.collapse = CollapseRule(marginal_entropy_relative=0.9999, patience=2)
+    with pytest.raises(CollapseError, match="marginal_entropy_relative = .* for the prototypes at step 2"):
+        fit(module)
+
+
 def test_a_loss_that_is_no_number_stops_training():
     class Broken(Objective):
         def forward(self, views, batch, rng):

@@ -73,6 +73,7 @@ objective:
     [
         ["objective=deepcluster", "objective.clusters=8"],
         ["objective=moco", "objective.memory.size=64"],
+        ["objective=moco", "objective.memory=null"],
         ["objective=info_nce", "positives=clusters", "positives.clusters=8", "positives.from_epoch=1"],
         ["objective=triplet", "mining=scheduled"],
     ],
