@@ -170,6 +170,18 @@ def kmeans(
     return centroids, assignment
 
 
+def clusters_of(x: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> Int[Tensor, " n"]:
+    """The k-means cluster of each row, -1 for rows that are not finite.
+
+    Raises:
+        AudiorepError: more clusters than finite rows.
+    """
+    known = x.isfinite().all(1)
+    out = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
+    out[known] = kmeans(x[known], count, rng)[1]
+    return out
+
+
 def _refill(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], assignment: Int[Tensor, " n"]) -> None:
     """Give each empty cluster the row that is farthest from its own centroid, of those whose cluster keeps another."""
     sizes = torch.bincount(assignment, minlength=len(centroids))

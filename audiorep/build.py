@@ -206,7 +206,13 @@ def device_of(accelerator: str) -> torch.device:
 
 
 def choose_precision(precision: str) -> str:
-    """`auto`: bfloat16 where the hardware multiplies it natively, else float32."""
+    """`auto`: bfloat16 where the hardware multiplies it natively, else float32.
+
+    Raises:
+        AudiorepError: float16: its loss scaling would spoil gradient clipping and exact resume.
+    """
+    if "16" in precision and "bf16" not in precision:
+        raise AudiorepError(f"trainer.precision={precision} is not supported: use bf16-mixed, or 32-true")
     if precision != "auto":
         return precision
     if torch.cuda.is_available():

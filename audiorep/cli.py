@@ -17,7 +17,7 @@ VERBS = {
     "index": "recordings and annotations -> one manifest",
     "check": "find what is wrong with a corpus before it costs a night",
     "objectives": "what there is to train with, what each needs and when to choose it",
-    "pretrain": "learn an encoder without labels",
+    "pretrain": "learn an encoder, as a rule without labels",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
     "export": "one folder to share: weights, ONNX, card, golden clip",

@@ -94,16 +94,17 @@ class SyncNorm(nn.Module):
             return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
         axes = [0, *range(2, x.ndim)]
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        moments = mean_over_ranks(torch.stack([wide.mean(axes), wide.square().mean(axes)]))
-        batch_mean, batch_var = moments[0], (moments[1] - moments[0].square()).clamp_min(0.0)
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        batch_mean = mean_over_ranks(wide.mean(axes))
+        centred = wide - batch_mean.view(shape)
+        batch_var = mean_over_ranks(centred.square().mean(axes))
         count = world() * x.numel() // x.shape[1]
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
             mean.lerp_(batch_mean.to(mean.dtype), momentum)
             var.lerp_((batch_var * count / max(1, count - 1)).to(var.dtype), momentum)
             cast(Tensor, self.num_batches_tracked).add_(1)
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        out = (wide - batch_mean.view(shape)) * (batch_var + self.eps).rsqrt().view(shape)
+        out = centred * (batch_var + self.eps).rsqrt().view(shape)
         if self.weight is not None:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(x.dtype)

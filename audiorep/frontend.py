@@ -87,9 +87,11 @@ class FrontEnd(nn.Module):
     """Wave [b t] to what `Compress` and the encoder take: Spec [b 1 f n].
 
     sample_rate_hz: rate of the samples, in Hz.
+    gives_samples: whether what comes out are samples instead of power by band and frame.
     """
 
     sample_rate_hz: int
+    gives_samples: bool = False
 
     @property
     def shortest(self) -> int:

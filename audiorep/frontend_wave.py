@@ -22,6 +22,8 @@ class Waveform(FrontEnd):
         AudiorepError: a window to train on is too short for that spectrogram.
     """
 
+    gives_samples = True
+
     def __init__(self, sample_rate_hz: int, hop_s: float = 0.01) -> None:
         super().__init__()
         self.sample_rate_hz = sample_rate_hz

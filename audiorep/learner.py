@@ -25,6 +25,9 @@ from audiorep.views import Views
 MakeOptimizer = Callable[[list[dict[str, Any]]], Optimizer]
 Report = Callable[[int, str], None]
 
+NO_GRADIENT = 5
+"""Looks in a row, one every `log_every` steps, at which the encoder may be without gradient before training stops."""
+
 
 class Learner(L.LightningModule):
     """Views, objective, optimisers, schedule, health, checkpoints.
@@ -49,7 +52,7 @@ class Learner(L.LightningModule):
         on_failed: called with rows that could not be decoded.
         embed: embeds the training side, for objectives that cluster it.
         accumulate: pieces in which encoders take a batch, for memory's sake; losses and gradients stay those of the batch.
-        rows, labelled: of the training side; by default as many rows as windows, none of them labelled.
+        rows, labelled, classes: of the training side; by default as many rows as windows, none of them labelled.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Learner(L.LightningModule):
         embed: Embed | None = None,
         rows: int | None = None,
         labelled: int = 0,
+        classes: int = 0,
         accumulate: int = 1,
     ) -> None:
         super().__init__()
@@ -91,7 +95,14 @@ class Learner(L.LightningModule):
         self.clock = (0, time.monotonic())
         split_batches(objective, accumulate)
         objective.prepare(
-            Setting(rows or sampler.drawing.units, sampler.total, labelled, views.frontend.sample_rate_hz)
+            Setting(
+                rows or sampler.drawing.units,
+                sampler.total,
+                views.counts,
+                labelled,
+                classes,
+                sampler.max_steps / sampler.steps_per_epoch,
+            )
         )
         self.groups = objective.parameter_groups()
         first = next(iter(self.groups.values()))
@@ -130,9 +141,13 @@ class Learner(L.LightningModule):
     def begin_epoch(self) -> None:
         """Let the objective look at the whole corpus, if an epoch begins here; tell the sampler where to go on."""
         self.sampler.first_step = self.step
-        if self.step % self.sampler.steps_per_epoch == 0 and self.embed is not None:
+        if self.step >= self.max_steps:
+            return
+        epoch, done = divmod(self.step, self.sampler.steps_per_epoch)
+        if not done and self.embed is not None:
+            self.resting = False
             self.eval()
-            self.objective.before_epoch(self.embed, generator(self.seed, self.step, 1))
+            self.objective.before_epoch(epoch, self.embed, generator(self.seed, self.step, 1))
             self.train()
         partition = self.objective.partition()
         self.sampler.partition = None if partition is None else partition.cpu().numpy()
@@ -142,9 +157,10 @@ class Learner(L.LightningModule):
         for row, reason in batch.get("failed", []):
             self.on_failed(row, reason)
         if len(batch["index"]) < 2:
+            reasons = "; ".join(reason for _, reason in batch.get("failed", [])[:3])
             raise AudiorepError(
-                f"only {len(batch['index'])} window of the batch at step {self.step} could be decoded, two are needed: "
-                "run audiorep check, or raise data.batch_size"
+                f"{len(batch['index'])} window(s) of the batch at step {self.step} could be decoded, two are needed: "
+                f"{reasons}; run audiorep check, or raise data.batch_size"
             )
         terms = self.update(batch)
         self.step += 1
@@ -226,6 +242,13 @@ class Learner(L.LightningModule):
             raise AudiorepError(
                 f"the loss became {loss} at step {self.step} ({', '.join(f'{k}={v:g}' for k, v in values.items())}): "
                 "lower optimizer.lr, set trainer.clip_norm=1, or trainer.precision=32-true"
+            )
+        still = not any(p.grad is not None and bool(p.grad.any()) for p in self.objective.encoder.parameters())
+        self.strikes["gradient"] = self.strikes.get("gradient", 0) + 1 if still else 0
+        if self.strikes["gradient"] >= NO_GRADIENT:
+            raise AudiorepError(
+                f"no gradient reached the encoder at {NO_GRADIENT} looks in a row up to step {self.step}: nothing is "
+                "trained; the loss may be satisfied already (mining=, margins), or its terms do not depend on the encoder"
             )
         step, then = self.clock
         now = time.monotonic()

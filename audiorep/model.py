@@ -54,6 +54,12 @@ class Model(nn.Module):
         self, frontend: FrontEnd, compress: Compress, encoder: Encoder, classifier: nn.Linear | None = None
     ) -> None:
         super().__init__()
+        if encoder.takes_samples != frontend.gives_samples:
+            wants, gives = ("samples", "a spectrogram") if encoder.takes_samples else ("a spectrogram", "samples")
+            raise AudiorepError(
+                f"{type(encoder).__name__} takes {wants} and the front-end {type(frontend).__name__} gives {gives}: "
+                f"choose {'frontend=waveform compress=none' if encoder.takes_samples else 'frontend=mel'}, or another encoder"
+            )
         self.frontend, self.compress, self.encoder = frontend, compress, encoder
         self.classifier = classifier
 

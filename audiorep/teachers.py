@@ -87,8 +87,8 @@ class Peer(Teacher):
         encoder: the peer's encoder.
         projector: built on the encoder's width; of the student's output width.
 
-    Source: Bardes et al. 2022 (VICReg), arXiv:2105.04906, section 4.2: branches need not share weights, architecture
-    or modality.
+    Source: Bardes et al. 2022 (VICReg), arXiv:2105.04906: branches need not share weights, architecture or
+    modality.
     """
 
     def __init__(self, student: nn.Module, encoder: Encoder, projector: Callable[[int], nn.Module]) -> None:

@@ -20,7 +20,7 @@ Spec = Float[Tensor, "b 1 f n"]
 """f bands, n frames: power before `Compress`, compressed and normalised after."""
 
 Views = dict[str, list[Spec]]
-"""Named augmented views of one batch: "global", later also "local", "weak", "strong"."""
+"""Named augmented views of one batch: "global", "local", or what an objective and its views agree on."""
 
 
 class Batch(TypedDict):

@@ -47,10 +47,20 @@ class Views(nn.Module):
     Args:
         branches: name of the view ("global", "local", "weak", "strong") -> `Branch`.
         frontend, compress: those of the model; views and model share them.
+
+    Raises:
+        AudiorepError: augmentations of spectrograms on a branch that gives samples.
     """
 
     def __init__(self, branches: Mapping[str, Branch], frontend: FrontEnd, compress: Compress) -> None:
         super().__init__()
+        for name, branch in branches.items():
+            own = branch.frontend or frontend
+            if own.gives_samples and (len(branch.power) or len(branch.spec)):
+                raise AudiorepError(
+                    f"the views of the kind '{name}' are samples, and their augmentations are for spectrograms: choose "
+                    "views=wave, and an objective that needs no other views"
+                )
         self.frontend, self.compress = frontend, compress
         self.branches = nn.ModuleDict(dict(branches.items()))
 
@@ -58,6 +68,12 @@ class Views(nn.Module):
     def augments(self) -> list[Augment]:
         """All augmentations of all branches."""
         return [module for module in self.branches.modules() if isinstance(module, Augment)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many views of each kind are made."""
+        branches: Any = self.branches.items()
+        return {name: branch.count for name, branch in branches}
 
     def clean(self, wave: Wave) -> Spec:
         """The spectrogram without any augmentation, as in evaluation."""

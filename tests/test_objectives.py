@@ -1,9 +1,11 @@
 """Objectives as a user meets them: the table, a made-up one in one YAML, resumed runs, and refusals before training."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -14,6 +16,7 @@ from toy import RATE_HZ, tone
 from audiorep import cli
 from audiorep.catalogue import entries, markdown
 from audiorep.checkpoint import Checkpoint
+from audiorep.errors import AudiorepError
 from audiorep.verbs import pretrain as verb
 
 SMALL = [item for item in TINY if "projector" not in item]
@@ -76,8 +79,9 @@ objective:
         ["objective=moco", "objective.memory=null"],
         ["objective=info_nce", "positives=clusters", "positives.clusters=8", "positives.from_epoch=1"],
         ["objective=triplet", "mining=scheduled"],
+        ["objective=deepcluster", "objective.clusters=8", "data.workers=1"],
     ],
-    ids=lambda settings: "-".join(settings[:2]),
+    ids="-".join,
 )
 def test_a_run_that_was_stopped_in_mid_epoch_ends_in_the_same_weights(settings, toy_corpus, tmp_path, monkeypatch):
     steps = ["trainer.max_steps=9", "trainer.checkpoint_every_s=0"]  # four steps an epoch
@@ -102,6 +106,35 @@ def test_a_run_that_was_stopped_in_mid_epoch_ends_in_the_same_weights(settings, 
     resumed = train(tmp_path / "cut", "resume=true")
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_test_labels_stay_hidden_even_where_the_test_rows_are_heard(toy_corpus, tmp_path, monkeypatch):
+    seen = {}
+
+    def look(cfg, model, windows, *rest):
+        seen["label"] = windows.label.copy()
+        raise AudiorepError("seen")
+
+    monkeypatch.setattr(verb, "make_learner", look)
+    keys = [f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", "objective=supcon", "transductive=true"]
+    assert run("pretrain", *keys, *SMALL) == 2
+    rows = pd.read_csv(toy_corpus)
+    hidden = seen["label"] < 0
+    assert 0 < hidden.sum() < len(rows) == len(hidden)
+    assert not set(rows["group"][hidden]) & set(rows["group"][~hidden])
+
+
+def test_labels_that_train_are_told(toy_corpus, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run("pretrain", f"corpus={toy_corpus}", f"out={out}", "objective=supcon", *SMALL) == 0
+    assert json.loads((out / "config.json").read_text())["training"]["labels_used"] is True
+    assert "labels of the training side trained the encoder" in (out / "report.html").read_text()
+
+
+def test_a_run_without_gradient_stops(toy_corpus, tmp_path, capsys):
+    keys = ["objective=triplet", "mining=easy", "mining.eps=5.0", "trainer.log_every=1", "trainer.max_steps=20"]
+    message = refused(capsys, "pretrain", f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", *SMALL, *keys)
+    assert "no gradient reached the encoder at 5 looks in a row up to step 5" in message
 
 
 @pytest.mark.parametrize("positives", ["labels", "clusters"])
@@ -147,6 +180,12 @@ def test_a_batch_in_pieces_ends_in_the_same_weights(toy_corpus, tmp_path):
             "mining=: the chosen objective has no such part; those that have it: info_nce",
         ),
         (["objective=simclr", "positives=labels"], "those that have it: debiased, info_nce"),
+        (["objective=simclr", "views=clean"], "needs 2 view(s) of the kind 'global', and views= makes 1 global"),
+        (["objective=info_nce", "views=crop"], "needs 2 view(s) of the kind 'global'"),
+        (["objective=vicreg_branches", "views=byol_a"], "needs 1 view(s) of the kind 'other'"),
+        (["objective=swav", "encoder=hubert_mini"], "are samples, and their augmentations are for spectrograms"),
+        (["frontend=waveform"], "SmallCnn takes a spectrogram and the front-end Waveform gives samples"),
+        (["trainer.precision=16-mixed"], "use bf16-mixed"),
         (["trainer.accumulate=4"], "choose encoder=convnext_mini or a ViT"),
         (["trainer.accumulate=0"], "trainer.accumulate=0 must be 1 or more"),
         (["objective=msn", "encoder=small_cnn"], "hides patches, and SmallCnn has none"),
@@ -157,7 +196,7 @@ def test_a_batch_in_pieces_ends_in_the_same_weights(toy_corpus, tmp_path):
 )
 def test_what_cannot_work_is_refused_before_training(settings, words, toy_corpus, tmp_path, capsys):
     rest = [item for item in SMALL if item.split("=")[0] not in {setting.split("=")[0] for setting in settings}]
-    if any("accumulate" in item or "encoder" in item or "msn" in item for item in settings):
+    if any("accumulate" in item or "encoder=" in item or "msn" in item for item in settings):
         rest = [item for item in rest if not item.startswith("encoder.")]
     message = refused(capsys, "pretrain", f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", *rest, *settings)
     assert words in message

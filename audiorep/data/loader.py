@@ -116,7 +116,7 @@ def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLo
     return DataLoader(
         windows,
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=collate_known,
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(0),  # the loader would draw from the global one

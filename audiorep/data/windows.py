@@ -155,8 +155,9 @@ class Windows(Dataset[dict[str, Any]]):
 
     def decode(self, item: Item, row: int, start: int, rate: int) -> np.ndarray:
         """Samples of one window; fixed ones from memory if they were read before."""
-        fixed = item[3] < 0 or self.last[row] - self.first[row] <= self.source_length[row]
-        key = (row, item[1], item[2], -1)
+        short = self.last[row] - self.first[row] <= self.source_length[row]  # then every window of the row is the same
+        key = (row, 0, 1, -1) if short else (row, item[1], item[2], -1)
+        fixed = short or item[3] < 0
         if fixed and key in self.cache:
             return self.cache[key]
         path, channel = str(self.paths[self.path_of[row]]), int(self.channel[row]) or None

@@ -17,6 +17,7 @@ class Encoder(nn.Module):
 
     dim: width d of the embedding.
     patch: (bands, frames) of a token where the encoder cuts the input into patches, else None.
+    takes_samples: whether it wants samples [b 1 1 t] instead of a spectrogram.
     pieces: parts in which a training batch is encoded; `split_batches` sets it.
 
     With pieces > 1, training keeps nothing but the outputs: the backward pass encodes one piece after the other again.
@@ -27,6 +28,7 @@ class Encoder(nn.Module):
 
     dim: int
     patch: tuple[int, int] | None = None
+    takes_samples: bool = False
     pieces: int = 1
 
     def __call__(

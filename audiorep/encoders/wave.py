@@ -76,6 +76,8 @@ class WaveTransformer(Encoder):
     arXiv:2210.14493.
     """
 
+    takes_samples = True
+
     def __init__(
         self,
         dim: int = 768,

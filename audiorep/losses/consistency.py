@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.losses.metric import wide
+from audiorep.losses.precision import wide
 
 
 class CosineRegression(nn.Module):

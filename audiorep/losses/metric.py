@@ -5,8 +5,6 @@ All take embeddings z [m d] of every view, and who is whose: `Relation`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,23 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiorep.losses.mining import All, Mining
+from audiorep.losses.precision import in_full, wide
 
 Embeddings = Float[Tensor, "m d"]
 Square = Float[Tensor, "m m"]
-
-
-Forward = TypeVar("Forward", bound=Callable[..., Any])
-
-
-def in_full(forward: Forward) -> Forward:
-    """Under autocast too, the products within a loss are float32: rounded to 8 bits, near pairs and ties look alike."""
-
-    @wraps(forward)
-    def inner(self: nn.Module, first: Tensor, *rest: Any, **named: Any) -> Any:
-        with torch.autocast(first.device.type, enabled=False):
-            return forward(self, first, *rest, **named)
-
-    return cast(Forward, inner)
 
 
 @dataclass(frozen=True)
@@ -316,8 +301,3 @@ class Debiased(nn.Module):
 def masked_mean(x: Square, mask: Bool[Tensor, "m m"]) -> Tensor:
     """The mean over the mask; 0 where it is empty."""
     return torch.where(mask, x, 0.0).sum() / mask.sum().clamp_min(1)
-
-
-def wide(z: Tensor) -> Tensor:
-    """At least float32."""
-    return z.to(torch.promote_types(z.dtype, torch.float32))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.losses.metric import in_full, wide
+from audiorep.losses.precision import in_full, wide
 
 Matrix = Float[Tensor, "d d"]
 

@@ -68,6 +68,8 @@ class BagOfWords(Objective):
         super().__init__(encoder)
         self.local = Local(encoder)
         self.teacher = teacher(self.local)
+        if self.teacher.echoes:
+            raise AudiorepError("objective=obow needs a teacher with a network of its own: audiorep.teachers.Ema")
         self.weights = weights(encoder.dim, outputs=encoder.dim)
         self.vocabulary = Queue(encoder.dim, words)
         self.register_buffer("spacing", torch.ones(()))
@@ -75,6 +77,7 @@ class BagOfWords(Objective):
         self.latest: list[tuple[Tensor, Tensor]] = []
 
     def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, 2)
         if self.vocabulary.size < setting.batch_size:
             raise AudiorepError(
                 f"objective.words={self.vocabulary.size} is smaller than a batch of {setting.batch_size}: the vocabulary "

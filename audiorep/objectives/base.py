@@ -1,6 +1,6 @@
 """What every objective keeps to: views in, named and weighted loss terms out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,24 +8,36 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audiorep.encoders.base import Encoder
+from audiorep.errors import AudiorepError
 from audiorep.types import Batch, Spec, Views
 
 Embed = Callable[[], Float[Tensor, "m d"]]
-"""Embeddings of the whole training side, in order of rows."""
+"""Embeddings of the whole training side, in order of rows; NaN where a row could not be decoded."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """What an objective is told before training.
 
-    rows: rows of the training side. batch_size: windows of the joined batch of all processes. labelled: rows with a
-    label. rate_hz: the model's sample rate.
+    rows: rows of the training side. batch_size: windows of the joined batch of all processes. views: how many of each
+    kind are made. labelled, classes: rows with a label, and how many labels there are. epochs: passes over the corpus.
     """
 
     rows: int
     batch_size: int
+    views: Mapping[str, int]
     labelled: int = 0
-    rate_hz: int = 0
+    classes: int = 0
+    epochs: float = 1.0
+
+    def wants_views(self, kind: str, least: int) -> None:
+        """Refuse fewer views of a kind than an objective compares."""
+        if self.views.get(kind, 0) < least:
+            made = ", ".join(f"{count} {name}" for name, count in self.views.items())
+            raise AudiorepError(
+                f"this objective needs {least} view(s) of the kind '{kind}', and views= makes {made}: choose another views= "
+                "(byol_a makes two, multicrop small ones too)"
+            )
 
 
 class Objective(nn.Module):
@@ -37,6 +49,11 @@ class Objective(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether labels of the training side train the encoder."""
+        return False
 
     def prepare(self, setting: Setting) -> None:
         """Before training, before a state is loaded: refuse what cannot work, make room for what depends on the corpus.
@@ -64,9 +81,9 @@ class Objective(nn.Module):
     def after_step(self, progress: float) -> None:
         """After every optimiser step: averages, centres, queues. `progress` runs from 0 to 1."""
 
-    def before_epoch(self, embed: Embed, rng: torch.Generator) -> None:
-        """Before every pass over the corpus: clusters, vocabularies, pseudo-labels."""
+    def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
+        """Before every pass over the corpus, the first of which is 0: clusters, pseudo-labels."""
 
     def partition(self) -> Int[Tensor, " m"] | None:
-        """The cluster of each row, for samplers that draw by cluster."""
+        """The cluster of each row, -1 for none, for samplers that draw by cluster."""
         return None

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.assign import kmeans
+from audiorep.assign import clusters_of
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.objectives.base import Embed, Objective, Setting
@@ -18,8 +18,8 @@ class DeepCluster(Objective):
     """Cross-entropy of a linear head against k-means clusters of the embeddings, found anew before every epoch.
 
     Before k-means the embeddings are centred, reduced to `pca` dimensions, whitened and normalised. The numbers of
-    clusters mean nothing from one epoch to the next, so the head begins anew with them. Rows are drawn evenly over
-    clusters by `audiorep.data.sampler.Balanced`, which uses `partition`.
+    clusters mean nothing from one epoch to the next, so the head begins anew with them (its running moments in the
+    optimiser do not). Rows are drawn evenly over clusters by `audiorep.data.sampler.Balanced`, which uses `partition`.
 
     Args:
         encoder: the encoder to train.
@@ -41,9 +41,9 @@ class DeepCluster(Objective):
         self.clusters, self.pca, self.every, self.view = clusters, pca, every, view
         self.head = nn.Linear(encoder.dim, clusters)
         self.register_buffer("cluster", torch.zeros(0, dtype=torch.int64))
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
     def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, 1)
         if self.clusters > setting.rows:
             raise AudiorepError(
                 f"objective.clusters={self.clusters}: more than the {setting.rows} rows of the training side; lower it"
@@ -52,28 +52,30 @@ class DeepCluster(Objective):
         self.register_buffer("cluster", empty)
 
     @torch.no_grad()
-    def before_epoch(self, embed: Embed, rng: torch.Generator) -> None:
-        epoch = cast(Tensor, self.epoch)
-        if int(epoch) % self.every == 0:
-            found = kmeans(whiten(embed().float(), self.pca), self.clusters, rng)[1]
-            cast(Tensor, self.cluster).copy_(found)
+    def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
+        if epoch % self.every == 0:
+            cast(Tensor, self.cluster).copy_(clusters_of(whiten(embed().float(), self.pca), self.clusters, rng))
             fresh = torch.randn(self.head.weight.shape, generator=rng, device=rng.device)
             self.head.weight.copy_(0.01 * fresh)
             self.head.bias.zero_()
-        epoch.add_(1)
 
     def partition(self) -> Int[Tensor, " m"]:
         return cast(Tensor, self.cluster)
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         wanted = cast(Tensor, self.cluster)[batch["index"]]
-        losses = [F.cross_entropy(self.head(self.encoder(spec).pooled).float(), wanted) for spec in views[self.view]]
+        logits = [self.head(self.encoder(spec).pooled).float() for spec in views[self.view]]
+        losses = [F.cross_entropy(logit, wanted, ignore_index=-1) for logit in logits]
         return {"clusters": torch.stack(losses).mean()}
 
 
 def whiten(x: Float[Tensor, "m d"], dims: int | None) -> Float[Tensor, "m p"]:
-    """The first `dims` principal components with unit variance, each row normalised; at most as many as have variance."""
-    centred = x - x.mean(0)
-    _, sigma, axes = torch.linalg.svd(centred, full_matrices=False)
+    """The first `dims` principal components with unit variance, each row normalised; at most as many as have variance.
+
+    Rows that are not finite play no part and come back as NaN.
+    """
+    known = x.isfinite().all(1)
+    centred = x - x[known].mean(0)
+    _, sigma, axes = torch.linalg.svd(centred[known], full_matrices=False)
     wanted = int(min(len(sigma) if dims is None else dims, int((sigma > 1e-4 * sigma[0]).sum())))
     return F.normalize(centred @ axes[:wanted].T / sigma[:wanted].clamp_min(1e-12))

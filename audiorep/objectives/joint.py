@@ -79,6 +79,11 @@ class JointEmbedding(Objective):
         self.latest: list[Tensor] = []
 
     def prepare(self, setting: Setting) -> None:
+        if self.target_view is None:
+            setting.wants_views(self.view, 2)
+        else:
+            setting.wants_views(self.view, 1)
+            setting.wants_views(self.target_view, 1)
         if self.memory is not None and self.memory.size < setting.batch_size:
             raise AudiorepError(
                 f"objective.memory.size={self.memory.size} is smaller than a batch of {setting.batch_size}: keys would "

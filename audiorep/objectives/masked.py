@@ -8,7 +8,7 @@ from audiorep.distributed import rand
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import Block, grid, pad_to_grid, positions, take
 from audiorep.errors import AudiorepError
-from audiorep.objectives.base import Objective
+from audiorep.objectives.base import Objective, Setting
 from audiorep.types import Batch, Spec, Views
 
 
@@ -65,6 +65,9 @@ class MaskedAutoencoder(Objective):
         nn.init.trunc_normal_(self.hidden_token, std=0.02)
         self.decoder = nn.Sequential(*[Block(dim, heads) for _ in range(depth)], nn.LayerNorm(dim))
         self.leave = nn.Linear(dim, self.patch[0] * self.patch[1])
+
+    def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, 1)
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         losses = [self.reconstruction(spec, rng) for spec in views[self.view]]

@@ -36,7 +36,12 @@ class MetricLearning(Objective):
         self.positives, self.loss, self.view = positives, loss, view
         self.register_buffer("progress", torch.zeros(()))
 
+    @property
+    def uses_labels(self) -> bool:
+        return self.positives.uses_labels
+
     def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, self.positives.views_needed)
         self.positives.prepare(setting)
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
@@ -53,8 +58,8 @@ class MetricLearning(Objective):
     def after_step(self, progress: float) -> None:
         cast(Tensor, self.progress).fill_(progress)
 
-    def before_epoch(self, embed: Embed, rng: torch.Generator) -> None:
-        self.positives.before_epoch(embed, rng)
+    def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
+        self.positives.before_epoch(epoch, embed, rng)
 
     def partition(self) -> Int[Tensor, " m"] | None:
         return self.positives.partition()

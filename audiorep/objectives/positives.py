@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.assign import kmeans
+from audiorep.assign import clusters_of
 from audiorep.distributed import gather
 from audiorep.errors import AudiorepError
 from audiorep.objectives.base import Embed, Setting
@@ -19,13 +19,19 @@ Same = Bool[Tensor, "b b"]
 class Positives(nn.Module):
     """Says of every two windows of the joined batch whether they belong together; a window always does with itself."""
 
+    views_needed = 1
+    """Views of each window without which there would be no positives."""
+
+    uses_labels = False
+    """Whether labels say what belongs together."""
+
     def prepare(self, setting: Setting) -> None:
         """Refuse a corpus that has no such positives."""
 
     def forward(self, batch: Batch) -> Same:
         raise NotImplementedError
 
-    def before_epoch(self, embed: Embed, rng: torch.Generator) -> None:
+    def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
         """Before every pass over the corpus."""
 
     def partition(self) -> Int[Tensor, " m"] | None:
@@ -36,6 +42,8 @@ class Positives(nn.Module):
 class ByAugmentation(Positives):
     """Only the views of one and the same window belong together."""
 
+    views_needed = 2
+
     def forward(self, batch: Batch) -> Same:
         count = len(gather(batch["index"]))
         return torch.eye(count, dtype=torch.bool, device=batch["index"].device)
@@ -44,11 +52,13 @@ class ByAugmentation(Positives):
 class ByLabel(Positives):
     """Windows with the same label; several labels: with one in common. Unlabelled windows belong to nobody."""
 
+    uses_labels = True
+
     def prepare(self, setting: Setting) -> None:
-        if setting.labelled < 2:
+        if setting.labelled < 2 or setting.classes < 2:
             raise AudiorepError(
-                f"positives=labels needs labels, and {setting.labelled} row(s) of the training side have one: "
-                "label some, or choose positives=augmentation"
+                f"positives=labels needs two labels or more, and the training side has {setting.classes} on "
+                f"{setting.labelled} row(s): label some, or choose positives=augmentation"
             )
 
     def forward(self, batch: Batch) -> Same:
@@ -88,13 +98,17 @@ class ByCluster(Positives):
         super().__init__()
         self.clusters, self.from_epoch = clusters, from_epoch
         self.register_buffer("cluster", torch.full((0,), -1))
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.int64))
 
     def prepare(self, setting: Setting) -> None:
         if setting.rows < 2 * self.clusters:
             raise AudiorepError(
                 f"positives.clusters={self.clusters} of {setting.rows} rows: fewer than two rows a cluster; "
                 f"lower it to {max(2, setting.rows // 2)} or less"
+            )
+        if self.from_epoch >= setting.epochs:
+            raise AudiorepError(
+                f"positives.from_epoch={self.from_epoch}: training ends after {setting.epochs:.2g} passes over the corpus, "
+                "before clusters would be used; lower it, or raise trainer.max_steps"
             )
         self.register_buffer("cluster", torch.full((setting.rows,), -1, device=cast(Tensor, self.cluster).device))
 
@@ -104,13 +118,10 @@ class ByCluster(Positives):
         same = (cluster[:, None] == cluster) & (cluster >= 0)[:, None]
         return same | (index[:, None] == index)
 
-    def before_epoch(self, embed: Embed, rng: torch.Generator) -> None:
-        epoch = cast(Tensor, self.epoch)
-        if int(epoch) >= self.from_epoch:
-            found = kmeans(F.normalize(embed().float()), self.clusters, rng)[1]
-            cast(Tensor, self.cluster).copy_(found)
-        epoch.add_(1)
+    def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
+        if epoch >= self.from_epoch:
+            cast(Tensor, self.cluster).copy_(clusters_of(F.normalize(embed().float()), self.clusters, rng))
 
     def partition(self) -> Int[Tensor, " m"] | None:
         cluster = cast(Tensor, self.cluster)
-        return None if len(cluster) == 0 or bool((cluster < 0).any()) else cluster
+        return cluster if bool((cluster >= 0).any()) else None

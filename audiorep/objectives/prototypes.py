@@ -107,6 +107,7 @@ class PrototypeMatching(Objective):
         self.latest: tuple[list[Tensor], list[Tensor]] = ([], [])
 
     def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, 1 if setting.views.get(self.local) else 2)
         if self.memory is not None and self.memory.size < setting.batch_size:
             raise AudiorepError(
                 f"objective.memory.size={self.memory.size} is smaller than a batch of {setting.batch_size}: raise it, or "

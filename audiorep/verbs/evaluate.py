@@ -64,8 +64,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     elif str(cfg.corpus) == info.training.get("corpus") and corpus.split.description != info.training.get("split"):
         corpus.notes.append(
             f"the encoder was pretrained with another split of this corpus ({info.training.get('split')}): "
-            "it may have seen the test rows, without their labels"
+            "it may have seen the test rows"
         )
+    if info.training.get("labels_used"):
+        corpus.notes.append("labels of its training side trained the encoder: see its own report for which")
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     return report_and_score(cfg, corpus, model, info, out, corpus.notes)
 

@@ -56,10 +56,13 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     nuisance_columns(corpus.manifest.frame, cfg.evaluation.shortcut)  # a wrong name is said before training, not after
     cfg = build.fill_in_auto(cfg, corpus.manifest)
     stored = OmegaConf.load(out / "config.yaml") if cfg.resume and (out / "config.yaml").exists() else cfg
-    if cfg.trainer.precision == "auto":  # what was chosen at the start holds for the whole run
-        cfg.trainer.precision = build.choose_precision(stored.trainer.precision)
+    chosen = stored if cfg.trainer.precision == "auto" else cfg  # what was chosen at the start holds for the whole run
+    cfg.trainer.precision = build.choose_precision(str(chosen.trainer.precision))
     rows = None if cfg.transductive else corpus.split.train
     windows = build.make_windows(cfg, corpus, rows)
+    if cfg.transductive:  # the test rows are heard, their labels stay hidden
+        windows.label = windows.label.copy()
+        windows.label[corpus.split.test] = -1 if windows.label.ndim == 1 else np.nan
     model = build.make_model(cfg, cfg.seed)
     build.fit_compression(model.frontend, model.compress, windows, cfg.seed)
     failed: dict[str, Quarantined] = {}
@@ -92,6 +95,10 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)
     save_model(model, build.model_parts(cfg), info, out)
     keep_golden(windows, out, cfg.seed)
+    if learner.objective.uses_labels:
+        corpus.notes.append(
+            "labels of the training side trained the encoder: linear@1 and linear@5 do not tell what few labels would do"
+        )
     notes = [*corpus.notes, *(f"left out while training: {q.path}: {q.reason}" for q in failed.values())]
     return report_and_score(cfg, corpus, model, info, out, notes, views=learner.views, curves=read_curves(out))
 
@@ -105,6 +112,7 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
             build.fit_compression(frontend, compress, windows, cfg.seed)
         optimizer = instantiate(cfg.optimizer, _partial_=True)
         drawing = instantiate(cfg.data.sampler, windows=windows)
+    codes = label_codes(windows.label)
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     sampler = StepSampler(drawing, cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
     setting = {"rows": str(len(windows))} | flat({name: resolved[name] for name in SETTING_KEYS})
@@ -126,14 +134,20 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
         channels_last=cfg.trainer.channels_last,
         accumulate=cfg.trainer.accumulate,
         on_failed=on_failed or (lambda row, reason: None),
-        embed=lambda: torch.from_numpy(
-            embed_rows(
-                windows, extract_with({"": model}, mel=False), cfg.data.batch_size, next(model.parameters()).device
-            ).values[""]
-        ),
+        embed=lambda: embed_training_side(model, windows, cfg.data.batch_size),
         rows=len(windows),
-        labelled=int((label_codes(windows.label) >= 0).sum()),
+        labelled=int((codes >= 0).sum()),
+        classes=len(np.unique(codes[codes >= 0])),
     )
+
+
+def embed_training_side(model: Model, windows: Windows, batch_size: int) -> torch.Tensor:
+    """Embeddings of all rows [m d] by the model as it is; NaN where a row cannot be decoded."""
+    device = next(model.parameters()).device
+    embedded = embed_rows(windows, extract_with({"": model}, mel=False), batch_size, device)
+    found = torch.from_numpy(embedded.values[""])
+    found[torch.from_numpy(~embedded.known)] = torch.nan
+    return found
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, str]:
@@ -149,9 +163,10 @@ def flat(config: Any, prefix: str = "") -> dict[str, str]:
 
 def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
     """Run the training steps through Lightning's Trainer."""
+    epoch = learner.sampler.steps_per_epoch
     loggers = [instantiate(logger) for logger in (cfg.logger or {}).values()]
     trainer = L.Trainer(
-        max_epochs=-(-cfg.trainer.max_steps // learner.sampler.steps_per_epoch),
+        max_epochs=max(1, -(-cfg.trainer.max_steps // epoch) - learner.step // epoch),
         accelerator=cfg.trainer.accelerator,
         devices=1,
         precision=cfg.trainer.precision,
@@ -195,6 +210,7 @@ def facts(
         "classes": list(corpus.classes),
         "split": corpus.split.description,
         "split_settings": OmegaConf.to_container(cfg.split),
+        "labels_used": learner.objective.uses_labels,
         "rows_seen": "all" if cfg.transductive else "training side",
         "encoder": cfg.chosen.encoder,
         "parameters": count_parameters(model.encoder),

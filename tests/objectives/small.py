@@ -17,6 +17,7 @@ from audiorep.types import generator
 
 NAMES = sorted(path.stem for path in Path("configs/objective").glob("*.yaml"))
 COUNT, ROWS = 16, 256
+KINDS = {"global": 2, "local": 2, "other": 1, "wave": 1}
 
 
 @cache
@@ -44,8 +45,8 @@ def build(name: str) -> Objective:
     encoder = Vit(dim=48, depth=2, heads=2, patch=(8, 8)) if patches else SmallCnn(width=8, dim=64)
     cfg.encoder = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 64}  # for objectives with a second
     objective = instantiate(cfg.objective, encoder=encoder)
-    objective.prepare(Setting(ROWS, 128, ROWS, 8000))
-    objective.before_epoch(lambda: torch.randn(ROWS, 12, generator=generator(4)), generator(5))
+    objective.prepare(Setting(ROWS, 128, KINDS, ROWS, 4, 20.0))
+    objective.before_epoch(0, lambda: torch.randn(ROWS, 12, generator=generator(4)), generator(5))
     return objective.train()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from sklearn.metrics import normalized_mutual_info_score
-from small import ROWS, batch, build, views
+from small import KINDS, ROWS, batch, build, views
 from toy import objective_of, views_of, waves
 
 from audiorep.cli import compose
@@ -20,7 +20,7 @@ def train(objective: Objective, steps: int, epoch: int = 8, count: int = 192) ->
     data = waves(count)
     made = views_of(data)
     clean = made.clean(data)
-    objective.prepare(Setting(count, 64, count, 8000))
+    objective.prepare(Setting(count, 64, KINDS, count, 4, 20.0))
     optimizer = torch.optim.AdamW(objective.parameter_groups()["main"], lr=3e-3)
 
     def embed() -> torch.Tensor:
@@ -34,7 +34,7 @@ def train(objective: Objective, steps: int, epoch: int = 8, count: int = 192) ->
     for step in range(steps):
         rng = generator(0, step)
         if step % epoch == 0:
-            objective.before_epoch(embed, generator(0, step, 1))
+            objective.before_epoch(step // epoch, embed, generator(0, step, 1))
             if objective.partition() is not None:
                 partitions.append(objective.partition().clone())
         index = torch.randperm(count, generator=rng)[:64]
@@ -102,7 +102,7 @@ def test_clusters_of_deepcluster_come_to_mean_something():
 def test_the_head_of_deepcluster_begins_anew_with_each_clustering():
     objective = build("deepcluster")
     before = objective.head.weight.clone()
-    objective.before_epoch(lambda: torch.randn(ROWS, 12, generator=generator(8)), generator(9))
+    objective.before_epoch(1, lambda: torch.randn(ROWS, 12, generator=generator(8)), generator(9))
     assert not torch.equal(before, objective.head.weight)
     assert torch.bincount(objective.partition(), minlength=objective.clusters).min() > 0
 
@@ -153,12 +153,12 @@ def test_the_branches_of_vicreg_may_differ():
 @pytest.mark.parametrize(
     ("name", "setting", "words"),
     [
-        ("swav", Setting(500, 32), "objective.prototypes=64: more than the 32 samples"),
-        ("dino", Setting(100, 64), "objective.prototypes=256: more than the 100 rows"),
-        ("moco", Setting(5000, 4096), "objective.memory.size=2048 is smaller than a batch of 4096"),
-        ("obow", Setting(5000, 1024), "objective.words=512 is smaller than a batch of 1024"),
-        ("deepcluster", Setting(50, 32), "objective.clusters=64: more than the 50 rows"),
-        ("supcon", Setting(500, 64, labelled=0), "positives=labels needs labels"),
+        ("swav", Setting(500, 32, KINDS), "objective.prototypes=64: more than the 32 samples"),
+        ("dino", Setting(100, 64, KINDS), "objective.prototypes=256: more than the 100 rows"),
+        ("moco", Setting(5000, 4096, KINDS), "objective.memory.size=2048 is smaller than a batch of 4096"),
+        ("obow", Setting(5000, 1024, KINDS), "objective.words=512 is smaller than a batch of 1024"),
+        ("deepcluster", Setting(50, 32, KINDS), "objective.clusters=64: more than the 50 rows"),
+        ("supcon", Setting(500, 64, KINDS, labelled=0), "positives=labels needs two labels"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_remedy(name, setting, words):
