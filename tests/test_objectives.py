@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from hydra.utils import instantiate
 from safetensors.torch import load_file
 from test_cli import TINY, refused, run
 from toy import RATE_HZ, tone
@@ -17,10 +18,22 @@ from audiorep import cli
 from audiorep.catalogue import entries, markdown
 from audiorep.checkpoint import Checkpoint
 from audiorep.errors import AudiorepError
+from audiorep.objectives.base import Setting
 from audiorep.verbs import pretrain as verb
 
 SMALL = [item for item in TINY if "projector" not in item]
 SMALL += ["logger=none", "evaluation.protocol=[health]"]
+
+
+EXPERIMENTS = sorted(str(p.relative_to("configs/experiment"))[:-5] for p in Path("configs/experiment").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_makes_an_objective(experiment):
+    cfg = cli.compose("pretrain", ["corpus=x", "out=x", f"experiment={experiment}", "frontend.sample_rate_hz=8000"])
+    objective = instantiate(cfg.objective, encoder=instantiate(cfg.encoder))
+    objective.prepare(Setting(10**6, cfg.data.batch_size, {"global": 2, "local": 2}, epochs=9.0))
+    assert experiment in ("small", "gpu") or experiment == f"large/{cfg.chosen.objective}"
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ TWINS = {
 
 
 @pytest.mark.parametrize("pair", TWINS)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_broken_twin_falls_under_the_floor_and_the_good_one_does_not(pair, seed):
     name, good_by, broken_by, floors = TWINS[pair]
     good = train(name, tuple(good_by), steps=60, seed=seed)
@@ -50,7 +50,7 @@ def test_the_broken_twin_falls_under_the_floor_and_the_good_one_does_not(pair, s
         assert good[figure] > floor > broken[figure], f"{figure}: {good[figure]:.3g} / {broken[figure]:.3g}"
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_dino_without_sharpening_becomes_uniform(seed):
     good = train("dino", (), steps=60, seed=seed)
     blunt = ["objective.assign.tau=0.1", "+objective.assign.tau_start=0.1"]
