@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from audiorep.augment.base import Augment, Params, band_mask, per_sample, uniform
@@ -80,7 +81,7 @@ class RandomResizeCrop(Augment):
             params[f"centre_{name}"] = (uniform(x, rng) - 0.5) * (room - size)
         return params
 
-    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
+    def apply_to(self, x: Spec, **params: Tensor) -> Float[Tensor, "b 1 f_out n_out"]:
         zero = torch.zeros_like(params["size_t"])
         theta = torch.stack(
             [
