@@ -25,14 +25,14 @@ def test_pcen_equals_librosa(wave):
 
 
 def test_training_moves_trainable_pcen(tmp_path):
-    from toy import objective_of, views_of, waves
+    from toy import Rows, objective_of, views_of, waves
 
     from audiorep.data.loader import StepSampler
     from audiorep.learner import Learner
 
     views = views_of(waves(8))
     views.compress.compression = Pcen(hop_s=0.012, bands=32, trainable=True)
-    sampler = StepSampler(np.ones(8, int), 8, 1, seed=0)
+    sampler = StepSampler(Rows([1] * 8), 8, 1, seed=0)
     learner = Learner(objective_of("simclr"), views, lambda groups: torch.optim.AdamW(groups), sampler)
     assert any(p is views.compress.compression.log_parameters for p in learner.groups["main"])
     rng = torch.Generator().manual_seed(0)
