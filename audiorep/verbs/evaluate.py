@@ -239,4 +239,6 @@ def make_report(
 
 def show_fact(value: Any) -> str:
     """A fact as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
