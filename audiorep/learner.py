@@ -26,7 +26,7 @@ MakeOptimizer = Callable[[list[dict[str, Any]]], Optimizer]
 Report = Callable[[int, str], None]
 
 NO_GRADIENT = 5
-"""Looks in a row, one every `log_every` steps, at which the encoder may be without gradient before training stops."""
+"""Looks in a row, one every `log_every` steps, at which there may be no gradient at all before training stops."""
 
 
 class Learner(L.LightningModule):
@@ -125,7 +125,7 @@ class Learner(L.LightningModule):
         return optimizers, [warmup_cosine(o, self.max_steps, self.warmup) for o in optimizers]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch:
-        return to_device(batch, device)
+        return to_device(batch, device) if len(batch["index"]) else batch  # empty: `training_step` says why
 
     def on_fit_start(self) -> None:
         if self.loaded is not None:
@@ -243,12 +243,13 @@ class Learner(L.LightningModule):
                 f"the loss became {loss} at step {self.step} ({', '.join(f'{k}={v:g}' for k, v in values.items())}): "
                 "lower optimizer.lr, set trainer.clip_norm=1, or trainer.precision=32-true"
             )
-        still = not any(p.grad is not None and bool(p.grad.any()) for p in self.objective.encoder.parameters())
+        trained = [parameter for group in self.groups.values() for parameter in group]
+        still = not any(p.grad is not None and bool(p.grad.any()) for p in trained)
         self.strikes["gradient"] = self.strikes.get("gradient", 0) + 1 if still else 0
         if self.strikes["gradient"] >= NO_GRADIENT:
             raise AudiorepError(
-                f"no gradient reached the encoder at {NO_GRADIENT} looks in a row up to step {self.step}: nothing is "
-                "trained; the loss may be satisfied already (mining=, margins), or its terms do not depend on the encoder"
+                f"no trained parameter had a gradient at {NO_GRADIENT} looks in a row up to step {self.step}: nothing is "
+                "trained; the loss may be satisfied already (mining=, margins), or its terms do not depend on what is trained"
             )
         step, then = self.clock
         now = time.monotonic()

@@ -39,7 +39,7 @@ def learner(objective: Objective, steps: int = 8, **keys) -> Learner:
     )  # fmt: skip
 
 
-def fit(module: Learner, stop_after: int | None = None) -> Learner:
+def fit(module: Learner, stop_after: int | None = None, data: InMemory | None = None) -> Learner:
     from audiorep.data.loader import collate
 
     class Stop(L.Callback):
@@ -52,7 +52,7 @@ def fit(module: Learner, stop_after: int | None = None) -> Learner:
         enable_model_summary=False, callbacks=[Stop()],
     )  # fmt: skip
     loader = torch.utils.data.DataLoader(
-        InMemory(), batch_sampler=module.sampler, collate_fn=collate, generator=torch.Generator()
+        data or InMemory(), batch_sampler=module.sampler, collate_fn=collate, generator=torch.Generator()
     )
     try:
         trainer.fit(module, loader)
@@ -117,6 +117,22 @@ def test_a_collapse_stops_training_and_says_what_collapsed():
     with pytest.raises(CollapseError, match="std = .* projection at step"):
         fit(module)
     assert module.step < 200
+
+
+@pytest.mark.parametrize("decodable", [0, 1])
+def test_a_batch_of_which_less_than_two_windows_can_be_decoded_stops_training_with_the_reason(decodable):
+    class Broken(InMemory):
+        def __getitem__(self, item):
+            return super().__getitem__(item) if item[0] < decodable else {"failed": (item[0], "x.wav: no samples")}
+
+    module = learner(objective_of("simclr"), steps=2)
+    seen = []
+    module.on_failed = lambda row, reason: seen.append(reason)
+    with pytest.raises(
+        AudiorepError, match=r"window\(s\) of the batch at step 0 .* x.wav: no samples.* audiorep check"
+    ):
+        fit(module, data=Broken())
+    assert len(seen) in (15, 16)
 
 
 def test_entropies_over_prototypes_are_watched_too():

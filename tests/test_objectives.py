@@ -147,7 +147,7 @@ def test_labels_that_train_are_told(toy_corpus, tmp_path, capsys):
 def test_a_run_without_gradient_stops(toy_corpus, tmp_path, capsys):
     keys = ["objective=triplet", "mining=easy", "mining.eps=5.0", "trainer.log_every=1", "trainer.max_steps=20"]
     message = refused(capsys, "pretrain", f"corpus={toy_corpus}", f"out={tmp_path / 'run'}", *SMALL, *keys)
-    assert "no gradient reached the encoder at 5 looks in a row up to step 5" in message
+    assert "no trained parameter had a gradient at 5 looks in a row up to step 5" in message
 
 
 @pytest.mark.parametrize("positives", ["labels", "clusters"])

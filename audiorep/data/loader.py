@@ -67,12 +67,11 @@ class StepSampler(Sampler[list[Item]]):
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack items; those that failed are left out and reported in `failed`."""
+    """Stack items; those that failed are left out and reported in `failed`. Where all did: that, and an empty `index`."""
     good = [item for item in items if "failed" not in item]
     failed = [item["failed"] for item in items if "failed" in item]
     if not good:
-        reasons = "; ".join(reason for _, reason in failed[:3])
-        raise AudiorepError(f"not one of {len(failed)} windows of a batch could be decoded: {reasons}")
+        return {"index": torch.empty(0, dtype=torch.int64), "failed": failed}
     batch: dict[str, Any] = {
         name: torch.as_tensor([item[name] for item in good]) for name in ("index", "group", "recording", "start")
     }
@@ -82,13 +81,6 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     if failed:
         batch["failed"] = failed
     return batch
-
-
-def collate_known(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """`collate`; where not one item could be decoded, only `failed` and an empty `index`."""
-    if all("failed" in item for item in items):
-        return {"index": torch.empty(0, dtype=torch.int64), "failed": [item["failed"] for item in items]}
-    return collate(items)
 
 
 def _one_dtype(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,7 +108,7 @@ def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLo
     return DataLoader(
         windows,
         batch_sampler=sampler,
-        collate_fn=collate_known,
+        collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(0),  # the loader would draw from the global one
@@ -135,7 +127,7 @@ def fixed_batches(
     items = windows.fixed_items() if items is None else items
     chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
     fresh = torch.Generator().manual_seed(0)  # the loader would draw from the global generator
-    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate_known, num_workers=workers, generator=fresh)
+    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=fresh)
 
 
 def decoded_waves(windows: Windows, items: list[Item], batch_size: int = 64) -> Iterator[Batch]:

@@ -187,7 +187,7 @@ def fit_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise AudiorepError(f"encoder.weights={path}: no such file")
     try:
-        read = load_file if path.suffix == ".safetensors" else read_pickle
+        read = load_file if path.suffix == ".safetensors" else read_torch
         found = read(path)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise AudiorepError(f"encoder.weights={path}: not a state dict: {str(error).splitlines()[0]}") from error
@@ -205,6 +205,6 @@ def fit_weights(model: nn.Module, path: Path) -> None:
             raise AudiorepError(f"encoder.weights={path}: {what} {names[0]} (of {len(names)} such): {remedy}")
 
 
-def read_pickle(path: Path) -> Any:
+def read_torch(path: Path) -> Any:
     """A `.pt` file without its code."""
     return torch.load(path, map_location="cpu", weights_only=True)

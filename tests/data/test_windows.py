@@ -238,10 +238,10 @@ def test_a_batch_leaves_out_what_failed_and_reports_it(tmp_path):
     assert "failed" not in collate([windows[(0, 0, 1, -1)]])
 
 
-def test_a_batch_of_which_everything_failed_is_an_error(tmp_path):
-    windows = broken(tmp_path)
-    with pytest.raises(AudiorepError, match=r"not one of 2 windows.*b\.flac"):
-        collate([windows[(1, 0, 1, -1)]] * 2)
+def test_a_batch_of_which_everything_failed_is_empty_and_says_why(tmp_path):
+    batch = collate([broken(tmp_path)[(1, 0, 1, -1)]] * 2)
+    assert batch.keys() == {"index", "failed"} and len(batch["index"]) == 0
+    assert len(batch["failed"]) == 2 and all("b.flac" in reason for _, reason in batch["failed"])
 
 
 @pytest.mark.parametrize("length_s", [0.0, -1.0])
