@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -21,8 +22,11 @@ from audiorep.data.loader import decoded_waves
 from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
 from audiorep.data.splits import Split, make_split
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
+from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.protocol import Sides, make_sides
+from audiorep.evaluate.shortcut import encode as encode_column
+from audiorep.evaluate.shortcut import nuisance_columns
 from audiorep.frontend import FrontEnd
 from audiorep.model import Model
 from audiorep.types import Wave
@@ -119,7 +123,27 @@ def make_windows(cfg: DictConfig, corpus: Corpus, rows: np.ndarray | None = None
     manifest = corpus.manifest if rows is None else corpus.manifest.take(rows)
     truth = corpus.truth if rows is None else corpus.truth[rows]
     rate, cache = int(cfg.frontend.sample_rate_hz), int(cfg.data.cache_mb) * 2**20
-    return Windows(manifest, window_spec(cfg), rate, truth, cache)
+    windows = Windows(manifest, window_spec(cfg), rate, truth, cache)
+    codes = domain_codes(corpus.manifest.frame, cfg.data.domain)
+    windows.domain = codes if rows is None else codes[rows]
+    return windows
+
+
+def domain_codes(frame: pd.DataFrame, column: str | None) -> np.ndarray:
+    """[rows] the recorder, site ... of each row as a number, -1 unknown; "auto": the first usual column with two values.
+
+    Raises:
+        AudiorepError: a column that is not there, or the label.
+    """
+    found = nuisance_columns(frame, [] if column is None else column)
+    return encode_column(frame[found[0]]) if found else np.full(len(frame), -1, np.int64)
+
+
+def annotation_words(cfg: DictConfig, corpus: Corpus) -> tuple[np.ndarray, Vocabulary]:
+    """[rows w] the annotation words of every row as numbers, and the vocabulary, which the training side alone makes."""
+    texts = annotation_texts(corpus.manifest.frame, cfg.data.words)
+    vocabulary = learn_vocabulary([texts[row] for row in corpus.split.train])
+    return vocabulary.encode(texts), vocabulary
 
 
 def workers_for(cfg: DictConfig, windows: Windows) -> int:

@@ -17,7 +17,7 @@ from audiorep.distributed import synchronise_norms, world
 from audiorep.encoders.base import split_batches
 from audiorep.errors import AudiorepError, CollapseError
 from audiorep.evaluate.health import CollapseRule, entropies, figures
-from audiorep.objectives.base import Embed, Objective, Setting
+from audiorep.objectives.base import Embed, Objective
 from audiorep.optim import decay_groups, warmup_cosine
 from audiorep.types import Batch, generator
 from audiorep.views import Views
@@ -36,7 +36,7 @@ class Learner(L.LightningModule):
     parameters only, clip, step. All random draws of step s come from a generator made of (seed, s).
 
     Args:
-        objective, views: what is trained, on what.
+        objective, views: what is trained (its `prepare` has been called), on what.
         optimizer: makes an optimiser from parameter groups.
         weight_decay: for weights; biases and norms have none.
         max_steps, warmup: length of the schedule in steps, and the part of it that rises.
@@ -52,7 +52,6 @@ class Learner(L.LightningModule):
         on_failed: called with rows that could not be decoded.
         embed: embeds the training side, for objectives that cluster it.
         accumulate: pieces in which encoders take a batch, for memory's sake; losses and gradients stay those of the batch.
-        rows, labelled, classes: of the training side; by default as many rows as windows, none of them labelled.
     """
 
     def __init__(
@@ -74,9 +73,6 @@ class Learner(L.LightningModule):
         channels_last: bool = True,
         on_failed: Report = lambda row, reason: None,
         embed: Embed | None = None,
-        rows: int | None = None,
-        labelled: int = 0,
-        classes: int = 0,
         accumulate: int = 1,
     ) -> None:
         super().__init__()
@@ -94,16 +90,6 @@ class Learner(L.LightningModule):
         self.shown: dict[str, float] = {}
         self.clock = (0, time.monotonic())
         split_batches(objective, accumulate)
-        objective.prepare(
-            Setting(
-                rows or sampler.drawing.units,
-                sampler.total,
-                views.counts,
-                labelled,
-                classes,
-                sampler.max_steps / sampler.steps_per_epoch,
-            )
-        )
         self.groups = objective.parameter_groups()
         first = next(iter(self.groups.values()))
         first += [parameter for parameter in views.parameters() if parameter.requires_grad]

@@ -1,7 +1,7 @@
 """The shape vocabulary. Axis letters, used everywhere and explained only here:
 
     b batch     t samples   f bands      n frames              l tokens
-    d embedding dimension   c classes    m members or draws    k neighbours, picks
+    d embedding dimension   c classes    m members or draws    k neighbours, picks    w annotation words
 
 Shapes stand in the signatures (jaxtyping) and are checked under pytest (beartype).
 """
@@ -33,6 +33,8 @@ class Batch(TypedDict):
     group: Int[Tensor, " b"]  # recording, site or individual
     recording: Int[Tensor, " b"]  # recording, for neighbours in time
     start: Int[Tensor, " b"]  # first sample in the recording, at the model's rate
+    domain: Int[Tensor, " b"]  # recorder, site ... (data.domain), -1 unknown: for domain objectives
+    tokens: Int[Tensor, "b w"]  # annotation words, 0 = padding: for multimodal objectives
     failed: NotRequired[list[tuple[int, str]]]  # rows that could not be decoded, with the reason
 
 

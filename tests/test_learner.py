@@ -28,6 +28,7 @@ class InMemory(torch.utils.data.Dataset):
         return {
             "wave": wave, "valid": torch.ones(len(wave), dtype=torch.bool), "label": torch.tensor(item[0] % 4),
             "index": item[0], "group": item[0] % 3, "recording": item[0], "start": 0,
+            "domain": 0, "tokens": torch.zeros(1, dtype=torch.int64),
         }  # fmt: skip
 
 

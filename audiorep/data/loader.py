@@ -73,11 +73,13 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     if not good:
         return {"index": torch.empty(0, dtype=torch.int64), "failed": failed}
     batch: dict[str, Any] = {
-        name: torch.as_tensor([item[name] for item in good]) for name in ("index", "group", "recording", "start")
+        name: torch.as_tensor([item[name] for item in good])
+        for name in ("index", "group", "recording", "start", "domain")
     }
     batch["wave"] = torch.stack([item["wave"] for item in _one_dtype(good)])
     batch["valid"] = torch.stack([item["valid"] for item in good])
     batch["label"] = torch.stack([item["label"] for item in good])
+    batch["tokens"] = torch.stack([item["tokens"] for item in good])
     if failed:
         batch["failed"] = failed
     return batch

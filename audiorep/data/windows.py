@@ -87,6 +87,8 @@ class Windows(Dataset[dict[str, Any]]):
         self.last = np.minimum(np.maximum(self.last, self.first + 1), self.file_frames[self.path_of])
         self.group = frame["group"].factorize(sort=True)[0].astype(np.int64)
         self.label = np.full(len(frame), -1, np.int64) if labels is None else labels
+        self.domain = np.full(len(frame), -1, np.int64)
+        self.tokens = np.zeros((len(frame), 1), np.int64)
         self.channel = self._channels(frame)
         self.cache: OrderedDict[Item, np.ndarray] = OrderedDict()
         self.cache_bytes, self.cached = cache_bytes, 0
@@ -151,6 +153,8 @@ class Windows(Dataset[dict[str, Any]]):
             "group": int(self.group[row]),
             "recording": int(self.path_of[row]),
             "start": round(start * self.rate_hz / rate),
+            "domain": int(self.domain[row]),
+            "tokens": torch.as_tensor(self.tokens[row]),
         }
 
     def decode(self, item: Item, row: int, start: int, rate: int) -> np.ndarray:

@@ -64,12 +64,12 @@ def nuisance_columns(frame: pd.DataFrame, wanted: str | Sequence[str] | None = "
     for name in names:
         if name not in frame:
             raise AudiorepError(
-                f"evaluation.shortcut={name}: the corpus has no such column; there are: "
+                f"evaluation.shortcut or data.domain={name}: the corpus has no such column; there are: "
                 f"{', '.join(map(str, frame.columns))}"
             )
         if name == "label":
             raise AudiorepError(
-                "evaluation.shortcut=label: the label is what an embedding should tell; name what it should not"
+                "evaluation.shortcut or data.domain=label: that is what an embedding should tell; name what it should not"
             )
     return names
 

@@ -1,6 +1,6 @@
 """What every objective keeps to: views in, named and weighted loss terms out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,9 @@ from audiorep.types import Batch, Spec, Views
 Embed = Callable[[], Float[Tensor, "m d"]]
 """Embeddings of the whole training side, in order of rows; NaN where a row could not be decoded."""
 
+HeldOut = Iterable[tuple[Views, Batch]]
+"""Augmented views and batches of the held-out side, each fixed window once."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -21,6 +24,8 @@ class Setting:
 
     rows: rows of the training side. batch_size: windows of the joined batch of all processes. views: how many of each
     kind are made. labelled, classes: rows with a label, and how many labels there are. epochs: passes over the corpus.
+    domains: values of `data.domain` on the training side. vocabulary: numbers that `Batch.tokens` may hold, 0 where no
+    row has annotation words. words: columns of `Batch.tokens`.
     """
 
     rows: int
@@ -29,6 +34,9 @@ class Setting:
     labelled: int = 0
     classes: int = 0
     epochs: float = 1.0
+    domains: int = 0
+    vocabulary: int = 0
+    words: int = 1
 
     def wants_views(self, kind: str, least: int) -> None:
         """Refuse fewer views of a kind than an objective compares."""
@@ -56,7 +64,9 @@ class Objective(nn.Module):
         return False
 
     def prepare(self, setting: Setting) -> None:
-        """Before training, before a state is loaded: refuse what cannot work, make room for what depends on the corpus.
+        """Before training, before a state is loaded: refuse what cannot work, make what depends on the corpus.
+
+        Weights made here are drawn from the run's seed.
 
         Raises:
             AudiorepError: this objective cannot be trained in this setting; the message says what to change.
@@ -83,6 +93,10 @@ class Objective(nn.Module):
 
     def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
         """Before every pass over the corpus, the first of which is 0: clusters, pseudo-labels."""
+
+    def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
+        """After training: how well the task itself is done on recordings that were not trained on; named figures."""
+        return {}
 
     def partition(self) -> Int[Tensor, " m"] | None:
         """The cluster of each row, -1 for none, for samplers that draw by cluster."""

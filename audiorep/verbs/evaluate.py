@@ -81,8 +81,11 @@ def report_and_score(
     notes: list[str],
     views: Views | None = None,
     curves: pd.DataFrame | None = None,
+    task: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Embed every row, run the protocols where there are labels, write `metrics.json` and `report.html`, show a table.
+
+    `task` holds figures of the objective's own task on the held-out side, `held_out/...`; they stand with the scores.
 
     Raises:
         AudiorepError: a column of `evaluation.shortcut` is not there.
@@ -122,7 +125,7 @@ def report_and_score(
     shortcuts = find_shortcuts(embedded.values, embedded.known, frame, columns, corpus.truth, cfg.seed)
     for warning in shortcuts.warnings:
         log.warning("%s", warning)
-    metrics, notes = metrics | shortcuts.metrics, [*notes, *shortcuts.warnings]
+    metrics, notes = metrics | shortcuts.metrics | dict(task or {}), [*notes, *shortcuts.warnings]
     write_json(out / "metrics.json", metrics)
     report = make_report(cfg, corpus, info, windows, model, views, embedded, metrics, notes, curves, out)
     report = replace(report, shortcut_notes=shortcuts.notes)
@@ -143,9 +146,11 @@ def choose(protocols: Mapping[str, Any], name: str) -> Any:
 def show(metrics: Mapping[str, float]) -> None:
     """The scores as a table on the terminal, and one of what should not be told."""
     told = [name for name in metrics if name.startswith("shortcut/") and name.endswith("/balanced_accuracy")]
+    task = [name for name in metrics if name.startswith("held_out/")]
     for names, title in (
         ([name for name in SHOWN if name in metrics], "test side, 95 % bootstrap interval by group"),
         (told, "shortcuts, the lower the better, 95 % bootstrap interval"),
+        (task, "the objective's own task on held-out recordings"),
     ):
         table = Table("metric", "encoder", "mel", "random", title=title)
         for name in names:
@@ -159,7 +164,8 @@ def shown_only(metrics: Mapping[str, float]) -> dict[str, float]:
     names = {
         prefix + name + end for name in SHOWN for prefix in ("", "mel/", "random/") for end in ("", "/low", "/high")
     }
-    return {name: value for name, value in metrics.items() if name in names or "shortcut/" in name}
+    kept = ("shortcut/", "held_out/")
+    return {name: v for name, v in metrics.items() if name in names or any(part in name for part in kept)}
 
 
 def cell(metrics: Mapping[str, float], name: str) -> str:

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from audiorep import __version__, build
+from audiorep import __version__, build, types
 from audiorep.checkpoint import Checkpoint
 from audiorep.console import TrainingBar
 from audiorep.data.audio import write_wav
-from audiorep.data.loader import StepSampler, decoded_waves, train_loader
+from audiorep.data.loader import StepSampler, decoded_waves, fixed_batches, to_device, train_loader
 from audiorep.data.manifest import Quarantined, write_quarantine
 from audiorep.data.sampler import label_codes
 from audiorep.data.windows import Windows
@@ -28,7 +29,10 @@ from audiorep.evaluate.shortcut import nuisance_columns
 from audiorep.files import output_folder, remove, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
+from audiorep.objectives.base import Setting
+from audiorep.types import Batch, generator
 from audiorep.verbs.evaluate import report_and_score
+from audiorep.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,10 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     if cfg.transductive:  # the test rows are heard, their labels stay hidden
         windows.label = windows.label.copy()
         windows.label[corpus.split.test] = -1 if windows.label.ndim == 1 else np.nan
+    tokens, vocabulary = build.annotation_words(cfg, corpus)
+    windows.tokens = tokens.copy() if rows is None else tokens[rows]
+    if rows is None:
+        windows.tokens[corpus.split.test] = 0
     model = build.make_model(cfg, cfg.seed)
     build.fit_compression(model.frontend, model.compress, windows, cfg.seed)
     failed: dict[str, Quarantined] = {}
@@ -74,7 +82,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
             log.warning("left out: %s", reason)
             write_quarantine([*corpus.manifest.quarantined, *failed.values()], out / "quarantine.csv")
 
-    learner = make_learner(cfg, model, windows, out, on_failed)
+    learner = make_learner(cfg, model, windows, out, on_failed, vocabulary.size)
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     if any(augment.wants_background for augment in learner.views.augments):
         bank = build.background_bank(cfg, corpus, windows, rows)
@@ -99,12 +107,15 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
         corpus.notes.append(
             "labels of the training side trained the encoder: linear@1 and linear@5 do not tell what few labels would do"
         )
+    task = measure_task(cfg, corpus, learner, tokens, build.device_of(cfg.trainer.accelerator))
     notes = [*corpus.notes, *(f"left out while training: {q.path}: {q.reason}" for q in failed.values())]
-    return report_and_score(cfg, corpus, model, info, out, notes, views=learner.views, curves=read_curves(out))
+    return report_and_score(cfg, corpus, model, info, out, notes, learner.views, read_curves(out), task)
 
 
-def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | None, on_failed: Any = None) -> Learner:
-    """Objective, views and learner of the config around a model."""
+def make_learner(
+    cfg: DictConfig, model: Model, windows: Windows, out: Path | None, on_failed: Any = None, vocabulary: int = 0
+) -> Learner:
+    """Objective, views and learner of the config around a model. `vocabulary`: how many numbers the tokens may be."""
     with build.seeded(cfg.seed + 1), build.plain_errors():
         objective = instantiate(cfg.objective, encoder=model.encoder)
         views = instantiate(cfg.views, frontend=model.frontend, compress=model.compress)
@@ -112,9 +123,9 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
             build.fit_compression(frontend, compress, windows, cfg.seed)
         optimizer = instantiate(cfg.optimizer, _partial_=True)
         drawing = instantiate(cfg.data.sampler, windows=windows)
-    codes = label_codes(windows.label)
+        sampler = StepSampler(drawing, cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
+        objective.prepare(told(windows, views, sampler, vocabulary))
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-    sampler = StepSampler(drawing, cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
     setting = {"rows": str(len(windows))} | flat({name: resolved[name] for name in SETTING_KEYS})
     return Learner(
         objective,
@@ -135,10 +146,47 @@ def make_learner(cfg: DictConfig, model: Model, windows: Windows, out: Path | No
         accumulate=cfg.trainer.accumulate,
         on_failed=on_failed or (lambda row, reason: None),
         embed=lambda: embed_training_side(model, windows, cfg.data.batch_size),
+    )
+
+
+def told(windows: Windows, views: Views, sampler: StepSampler, vocabulary: int) -> Setting:
+    """What an objective is told of the training side."""
+    codes = label_codes(windows.label)
+    return Setting(
         rows=len(windows),
+        batch_size=sampler.total,
+        views=views.counts,
         labelled=int((codes >= 0).sum()),
         classes=len(np.unique(codes[codes >= 0])),
+        epochs=sampler.max_steps / sampler.steps_per_epoch,
+        domains=len(np.unique(windows.domain[windows.domain >= 0])),
+        vocabulary=vocabulary if windows.tokens.any() else 0,
+        words=windows.tokens.shape[1],
     )
+
+
+def measure_task(
+    cfg: DictConfig, corpus: build.Corpus, learner: Learner, tokens: np.ndarray, device: torch.device
+) -> dict[str, float]:
+    """What the objective says of its own task on the held-out side: `held_out/...`; nothing where nothing is held out."""
+    held = corpus.split.test
+    if not len(held):
+        return {}
+    windows = build.make_windows(cfg, corpus, held)
+    windows.tokens = tokens[held]
+    learner.eval().to(device)
+    rng = generator(cfg.seed, 3, device=device)
+
+    def batches() -> Iterator[tuple[types.Views, Batch]]:
+        for raw in fixed_batches(windows, cfg.data.batch_size):
+            if len(raw["index"]) > 1:
+                batch = to_device(raw, device)
+                yield learner.views(batch["wave"], rng), batch
+
+    with torch.no_grad():
+        found = learner.objective.measure(batches(), rng)
+    learner.cpu()
+    return {f"held_out/{name}": value for name, value in found.items()}
 
 
 def embed_training_side(model: Model, windows: Windows, batch_size: int) -> torch.Tensor:

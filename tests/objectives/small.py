@@ -17,7 +17,8 @@ from audiorep.types import generator
 
 NAMES = sorted(path.stem for path in Path("configs/objective").glob("*.yaml"))
 COUNT, ROWS = 16, 256
-KINDS = {"global": 2, "local": 2, "other": 1, "wave": 1}
+KINDS = {"global": 2, "local": 2, "other": 1, "wave": 1, "clean": 1, "noisy": 1}
+VOCABULARY = 9
 
 
 @cache
@@ -45,7 +46,7 @@ def build(name: str) -> Objective:
     encoder = Vit(dim=48, depth=2, heads=2, patch=(8, 8)) if patches else SmallCnn(width=8, dim=64)
     cfg.encoder = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 64}  # for objectives with a second
     objective = instantiate(cfg.objective, encoder=encoder)
-    objective.prepare(Setting(ROWS, 128, KINDS, ROWS, 4, 20.0))
+    objective.prepare(Setting(ROWS, 128, KINDS, ROWS, 4, 20.0, domains=2, vocabulary=VOCABULARY, words=3))
     objective.before_epoch(0, lambda: torch.randn(ROWS, 12, generator=generator(4)), generator(5))
     return objective.train()
 
@@ -62,14 +63,25 @@ def views(seed: int, frames: int = 32, count: int = COUNT) -> dict[str, list[tor
         "global": [view(), view()],
         "local": [view()[..., : frames // 2], view()[..., : frames // 2]],
         "other": [view()[:, :, ::2]],
+        "clean": [base],
+        "noisy": [view()],
         "wave": [torch.randn(count, 1, 1, 60 * frames, generator=rng)],
     }
 
 
 def batch(count: int = COUNT) -> dict[str, torch.Tensor]:
-    """Four labels, four recordings, a window every tenth of a second."""
+    """Four labels, four recordings, two sites, two words a label, a window every tenth of a second."""
     index = torch.arange(count)
-    return {"index": index, "label": index % 4, "group": index // 4, "recording": index // 4, "start": 800 * index}
+    label = index % 4
+    return {
+        "index": index,
+        "label": label,
+        "group": index // 4,
+        "recording": index // 4,
+        "start": 800 * index,
+        "domain": index // 4 % 2,
+        "tokens": torch.stack([3 + label, 7 + label % 2, torch.zeros_like(index)], 1),
+    }
 
 
 def part(made: dict[str, list[torch.Tensor]], rows: torch.Tensor | slice) -> dict[str, list[torch.Tensor]]:
