@@ -141,17 +141,16 @@ def domain_codes(frame: pd.DataFrame, column: str | None) -> np.ndarray:
 
 def annotation_words(cfg: DictConfig, corpus: Corpus) -> tuple[np.ndarray, Vocabulary]:
     """[rows w] the annotation words of every row as numbers, and the vocabulary, which the training side alone makes."""
-    texts = annotation_texts(corpus.manifest.frame, cfg.data.words)
+    texts = annotation_texts(corpus.manifest.frame, cfg.data.words, cfg.labels.multilabel)
     vocabulary = learn_vocabulary([texts[row] for row in corpus.split.train])
     return vocabulary.encode(texts), vocabulary
 
 
 def workers_for(cfg: DictConfig, windows: Windows) -> int:
-    """Loader processes: none where all windows are fixed and fit into memory, else one a core, the first left free."""
+    """Loader processes: none where all that is read fits into memory, else one a core, the first left free."""
     if cfg.data.workers != "auto":
         return int(cfg.data.workers)
-    fits = len(windows) * windows.length * 2 <= windows.cache_bytes
-    if fits and bool((windows.last - windows.first <= windows.source_length).all()):
+    if windows.rows_fit:
         return 0
     return max(1, min(8, (os.cpu_count() or 2) - 1))
 

@@ -18,13 +18,15 @@ VERBS = {
     "check": "find what is wrong with a corpus before it costs a night",
     "objectives": "what there is to train with, what each needs and when to choose it",
     "pretrain": "learn an encoder, as a rule without labels",
+    "run": "a recipe: a whole procedure of several runs, by one command",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
 
 PATHS = frozenset(
-    {"corpus", "recordings", "annotations", "out", "model", "golden", "encoder.weights", "encoder.architecture"}
+    {"corpus", "recordings", "annotations", "out", "model", "golden", "data", "journal"}
+    | {"encoder.weights", "encoder.architecture"}
 )
 """Keys whose values are paths."""
 
@@ -43,7 +45,7 @@ The way through, with your own recordings:
   audiorep export   model=runs/first out=my_encoder
   audiorep embed    model=my_encoder recordings=more_recordings out=embeddings
 
-audiorep VERB --help shows a verb's keys and what they may be. pretrain VERB -m key=a,b sweeps.
+audiorep VERB --help shows a verb's keys and what they may be. audiorep VERB -m key=a,b sweeps.
 """
 
 
@@ -51,6 +53,11 @@ def configs() -> Path:
     """Where the configs are: in the installed package, or beside it in a checkout."""
     here = Path(__file__).parent
     return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
+
+
+def recipes() -> Path:
+    """Where the recipes are, as `configs`."""
+    return configs().parent / "recipes"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,8 +93,9 @@ def run(verb: str, arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise AudiorepError(f"there is no verb '{verb}'{hint} `audiorep` alone lists them")
+    source, arguments = SOURCES.get(verb, config_of)(verb, arguments)
     if "--help" in arguments or "-h" in arguments:
-        print(help_text(verb))
+        print(help_text(verb, source))
         return 0
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
     overrides = [quoted(argument) for argument in arguments if argument not in sweep]
@@ -97,13 +105,41 @@ def run(verb: str, arguments: list[str]) -> int:
 
     set_up_logging()
     function = getattr(import_module(f"audiorep.verbs.{verb}"), verb)
-    status = 0
+    status, results = 0, {}
     for job, out in jobs(verb, overrides, bool(sweep)):
-        cfg = compose(verb, job)
+        cfg = compose(verb, job, source)
         if out is not None:
-            cfg.out = str(Path(cfg.out) / out)
-        status = max(status, int(function(cfg) if verb == "check" else (function(cfg), 0)[1]))
+            parent, cfg.out = Path(cfg.out), str(Path(cfg.out) / out)
+        result = function(cfg)
+        status = max(status, result if isinstance(result, int) else 0)
+        if out is not None and isinstance(result, dict):
+            from audiorep.study.sweep import record
+
+            results[out] = result
+            record(results, parent)
     return status
+
+
+def config_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
+    """The config of a verb, and its arguments as they are."""
+    return configs() / f"{verb}.yaml", arguments
+
+
+def recipe_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
+    """The config of the recipe that the first argument names, and the other arguments."""
+    known = {path.parent.name: path for path in sorted(recipes().glob("*/recipe.yaml"))}
+    name = next((argument for argument in arguments if "=" not in argument and not argument.startswith("-")), None)
+    if name is None and {"--help", "-h"} & set(arguments):
+        return config_of(verb, arguments)
+    if name is None:
+        raise AudiorepError(f"audiorep {verb} NAME key=value ...; the recipes: {', '.join(known)}")
+    if name not in known:
+        raise AudiorepError(f"there is no recipe '{name}'{nearest(name, list(known))}; there are: {', '.join(known)}")
+    return known[name], [argument for argument in arguments if argument != name]
+
+
+SOURCES = {"run": recipe_of}
+"""Verbs whose config is not configs/VERB.yaml: from verb and arguments to its path and the other arguments."""
 
 
 def quoted(argument: str) -> str:
@@ -136,8 +172,8 @@ def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[st
             )
 
 
-def compose(verb: str, overrides: list[str]) -> Any:
-    """The verb's config with overrides; errors of Hydra become one line with a suggestion."""
+def compose(verb: str, overrides: list[str], source: Path | None = None) -> Any:
+    """The verb's config (or the one at `source`) with overrides; errors of Hydra become one line with a suggestion."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -145,18 +181,19 @@ def compose(verb: str, overrides: list[str]) -> Any:
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
+    source = source or configs() / f"{verb}.yaml"
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(configs().resolve()), version_base="1.3"):
+    with initialize_config_dir(str(source.parent.resolve()), version_base="1.3"):
         try:
-            cfg = hydra_compose(verb, overrides, return_hydra_config=True)
+            cfg = hydra_compose(source.stem, overrides, return_hydra_config=True)
             chosen = {g.split("@")[0]: c for g, c in cfg.hydra.runtime.choices.items() if not g.startswith("hydra")}
             with open_dict(cfg):
                 del cfg["hydra"]
                 cfg.chosen = chosen
             missing = sorted(OmegaConf.missing_keys(cfg))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise AudiorepError(explain(verb, error, hydra_compose)) from None
-        check_types(hydra_compose(verb), cfg)
+            raise AudiorepError(explain(source.stem, error, hydra_compose)) from None
+        check_types(hydra_compose(source.stem), cfg)
     if missing:
         raise AudiorepError(f"{verb} needs {missing[0]}=...; see audiorep {verb} --help")
     return cfg
@@ -173,12 +210,12 @@ def check_types(defaults: Any, cfg: Any) -> None:
             raise AudiorepError(f"{name}={now}: {wanted} is needed here, such as {str(was).lower()}")
 
 
-def explain(verb: str, error: Exception, hydra_compose: Any) -> str:
+def explain(config: str, error: Exception, hydra_compose: Any) -> str:
     """Hydra's complaint in one line, with the nearest right spelling."""
     from omegaconf import OmegaConf
 
     text = str(error)
-    known = flatten(OmegaConf.to_container(hydra_compose(verb), resolve=False)) + groups()
+    known = flatten(OmegaConf.to_container(hydra_compose(config), resolve=False)) + groups()
     if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, name = option.groups()
         return f"{group}={name} does not exist{nearest(name, options(group))}; there are: {', '.join(options(group))}"
@@ -186,7 +223,7 @@ def explain(verb: str, error: Exception, hydra_compose: Any) -> str:
         name = next(part for part in key.groups() if part)
         if (configs() / name).is_dir():
             return f"{name}=: the chosen objective has no such part; those that have it: {', '.join(with_part(name))}"
-        return f"there is no key '{name}'{nearest(name, known)}; audiorep {verb} --help lists them"
+        return f"there is no key '{name}'{nearest(name, known)}; --help lists them"
     return text.splitlines()[0]
 
 
@@ -227,9 +264,9 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (configs() / group).glob("*.yaml"))
 
 
-def help_text(verb: str) -> str:
-    """The verb's config with its comments, and the options of every group in it."""
-    text = (configs() / f"{verb}.yaml").read_text(encoding="utf-8")
+def help_text(verb: str, source: Path) -> str:
+    """A config with its comments, and the options of every group in it."""
+    text = source.read_text(encoding="utf-8")
     lines = [f"audiorep {verb}: {VERBS[verb]}", "", text.rstrip(), ""]
     used = re.findall(r"^  - (\w+): (\w+)", text, re.MULTILINE)
     for group, default in used:

@@ -59,6 +59,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote.
+
+    Raises:
+        AudiorepError: a file that is not there or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AudiorepError(f"cannot read {path}: {error}") from error
+
+
 def fingerprint(model: Path) -> str:
     """SHA-256 of a model's weights: the `.onnx`, or the `model.safetensors` of a folder."""
     path = model if model.is_file() else model / "model.safetensors"

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,9 @@ from audiorep.data.manifest import Manifest
 from audiorep.errors import AudioError, AudiorepError
 
 Outside = Literal["context", "zero"]
+SAMPLE_BYTES = 2
+"""Of a sample in memory: int16, as most recordings are."""
+
 Item = tuple[int, int, int, int]
 """(row, window of the row, number of windows of the row, seed of the draw; negative: fixed)"""
 
@@ -56,7 +60,7 @@ class Windows(Dataset[dict[str, Any]]):
 
     A row shorter than the window is centred in it. A longer one is cropped: at a place drawn from `draw` for training,
     at evenly spaced places for evaluation (`draw < 0`). Windows that do not depend on the draw are kept in memory, up to
-    `cache_bytes`. What cannot be decoded comes back as {"failed": (row, reason)}.
+    `cache_bytes`; where all rows fit into it, long ones are kept whole, and windows are drawn from there. What cannot be decoded comes back as {"failed": (row, reason)}.
 
     Args:
         manifest: the corpus.
@@ -158,15 +162,44 @@ class Windows(Dataset[dict[str, Any]]):
         }
 
     def decode(self, item: Item, row: int, start: int, rate: int) -> np.ndarray:
-        """Samples of one window; fixed ones from memory if they were read before."""
+        """Samples of one window; fixed ones from memory if they were read before, drawn ones out of a row in memory."""
         short = self.last[row] - self.first[row] <= self.source_length[row]  # then every window of the row is the same
+        if self.rows_fit and not short and item[3] >= 0:
+            offset = round((start - int(self.first[row])) * self.rate_hz / rate)
+            whole = self.whole(row, rate)
+            return whole[min(offset, len(whole) - self.length) :][: self.length]
         key = (row, 0, 1, -1) if short else (row, item[1], item[2], -1)
         fixed = short or item[3] < 0
         if fixed and key in self.cache:
             return self.cache[key]
+        wave = self.read(row, rate, start, self.length)
+        return self.keep(key, wave) if fixed else wave
+
+    @cached_property
+    def rows_fit(self) -> bool:
+        """Whether all that windows are drawn from fits into `cache_bytes`: then long rows are decoded once and kept.
+
+        It depends on the corpus alone, not on what was read so far: the same draw is the same window after a resume.
+        """
+        long = np.maximum(self.last - self.first, self.source_length) * (self.rate_hz / self.source_hz[self.path_of])
+        return float(long.sum()) * SAMPLE_BYTES <= self.cache_bytes
+
+    def whole(self, row: int, rate: int) -> np.ndarray:
+        """All samples of a row at the model's rate, from memory if they were read before."""
+        key = (row, -1, 1, -1)
+        if key in self.cache:
+            return self.cache[key]
+        count = max(self.length, int((self.last[row] - self.first[row]) * self.rate_hz // rate))
+        return self.keep(key, self.read(row, rate, int(self.first[row]), count))
+
+    def read(self, row: int, rate: int, start: int, count: int) -> np.ndarray:
+        """`count` samples at the model's rate from sample `start` of the row's recording on."""
         path, channel = str(self.paths[self.path_of[row]]), int(self.channel[row]) or None
-        wave = read_resampled(path, rate, start, self.length, self.rate_hz, channel)
-        if fixed and self.cached + wave.nbytes <= self.cache_bytes:
+        return read_resampled(path, rate, start, count, self.rate_hz, channel)
+
+    def keep(self, key: Item, wave: np.ndarray) -> np.ndarray:
+        """Keep in memory what still fits."""
+        if self.cached + wave.nbytes <= self.cache_bytes:
             self.cache[key] = wave
             self.cached += wave.nbytes
         return wave

@@ -1,6 +1,7 @@
 """Annotation words: from columns of the manifest to numbers, for objectives that pair sounds with text."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,11 +9,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from audiorep.data.labels import split_label
 from audiorep.errors import AudiorepError
 
 USUAL = ("label", "species", "call_type", "call", "type", "context", "behaviour", "behavior", "description", "text")
 PADDING, MASK, UNKNOWN, FIRST = 0, 1, 2, 3
 """Numbers with a meaning; words begin at `FIRST`."""
+
+LONGEST = 32
+"""Words of a row that count, the first ones."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class Vocabulary:
 
 
 def words_of(text: str) -> list[str]:
-    """The different words of a text in their order: runs of letters and digits, in lower case."""
-    return list(dict.fromkeys(re.findall(r"[^\W_]+", text.lower())))
+    """The first `LONGEST` different words of a text: runs of letters and digits, in lower case, accents composed."""
+    plain = unicodedata.normalize("NFC", text).lower()
+    return list(dict.fromkeys(re.findall(r"[^\W_]+", plain)))[:LONGEST]
 
 
 def learn_vocabulary(texts: Sequence[str]) -> Vocabulary:
@@ -46,8 +52,18 @@ def learn_vocabulary(texts: Sequence[str]) -> Vocabulary:
     return Vocabulary(tuple(sorted({word for text in texts for word in words_of(text)})))
 
 
-def annotation_texts(frame: pd.DataFrame, columns: str | Sequence[str] | None = "auto") -> list[str]:
+def count_texts(tokens: Int[np.ndarray, "n w"]) -> int:
+    """How many different sets of known words the rows have."""
+    known = np.sort(np.where(tokens >= FIRST, tokens, PADDING), axis=1)
+    return len(np.unique(known[known.any(1)], axis=0))
+
+
+def annotation_texts(
+    frame: pd.DataFrame, columns: str | Sequence[str] | None = "auto", multilabel: bool = False
+) -> list[str]:
     """What a manifest says of each row, its `columns` joined; "auto": those of `USUAL` that are there.
+
+    Where labels are `multilabel`, a label "-a" says that a is absent: it says no word.
 
     Raises:
         AudiorepError: a column that is not there.
@@ -64,4 +80,12 @@ def annotation_texts(frame: pd.DataFrame, columns: str | Sequence[str] | None = 
     if not chosen:
         return [""] * len(frame)
     parts = [frame[column].map(lambda value: "" if pd.isna(value) else str(value)) for column in chosen]
+    if multilabel and "label" in chosen:
+        place = chosen.index("label")
+        parts[place] = parts[place].map(present)
     return [" ".join(row) for row in zip(*parts, strict=True)]
+
+
+def present(label: str) -> str:
+    """The names in one cell of the label column, without those that are known to be absent."""
+    return " ".join(name for name in split_label(label) if not name.startswith("-"))

@@ -24,8 +24,9 @@ class Setting:
 
     rows: rows of the training side. batch_size: windows of the joined batch of all processes. views: how many of each
     kind are made. labelled, classes: rows with a label, and how many labels there are. epochs: passes over the corpus.
-    domains: values of `data.domain` on the training side. vocabulary: numbers that `Batch.tokens` may hold, 0 where no
-    row has annotation words. words: columns of `Batch.tokens`.
+    domains: values of `data.domain` on the training side. shared: labels that occur at two of these. vocabulary: numbers that `Batch.tokens` may hold, 0 where no
+    row has annotation words. words: columns of `Batch.tokens`. outputs: classes that `Batch.label` numbers. texts: how
+    many different sets of annotation words there are.
     """
 
     rows: int
@@ -35,8 +36,11 @@ class Setting:
     classes: int = 0
     epochs: float = 1.0
     domains: int = 0
+    shared: int = 0
     vocabulary: int = 0
     words: int = 1
+    outputs: int = 0
+    texts: int = 0
 
     def wants_views(self, kind: str, least: int) -> None:
         """Refuse fewer views of a kind than an objective compares."""
@@ -45,6 +49,25 @@ class Setting:
             raise AudiorepError(
                 f"this objective needs {least} view(s) of the kind '{kind}', and views= makes {made}: choose another views= "
                 "(byol_a makes two, multicrop small ones too)"
+            )
+
+    def wants_domains(self) -> None:
+        """Refuse a training side of fewer than two sites or recorders."""
+        if self.domains < 2:
+            raise AudiorepError(
+                f"this objective compares sites or recorders, and data.domain knows {self.domains} on the training side: "
+                "name the column that tells them (data.domain=COLUMN; auto finds recorder, device, site ...), and split by "
+                "another one (split.by=COLUMN) if a split by site leaves a single site to train on"
+            )
+
+    def wants_words(self) -> None:
+        """Refuse a training side whose annotation words cannot be told apart by sound: there are none, or one set."""
+        if not self.vocabulary or self.texts < 2:
+            found = "all rows that have words have the same" if self.vocabulary else "no row has any"
+            raise AudiorepError(
+                f"this objective pairs sounds with their annotation words, and on the training side {found}: label more "
+                "rows, name the columns that hold words (data.words=[label, context]), or choose an objective without "
+                "words, such as simclr"
             )
 
 

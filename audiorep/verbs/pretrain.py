@@ -23,6 +23,7 @@ from audiorep.data.loader import StepSampler, decoded_waves, fixed_batches, to_d
 from audiorep.data.manifest import Quarantined, write_quarantine
 from audiorep.data.sampler import label_codes
 from audiorep.data.windows import Windows
+from audiorep.data.words import count_texts
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
 from audiorep.evaluate.shortcut import nuisance_columns
@@ -52,7 +53,7 @@ LEFT_BEHIND = ("last.ckpt", "logs", "quarantine.csv", "metrics.json", "report.ht
 
 def pretrain(cfg: DictConfig) -> dict[str, float]:
     """Train, save, evaluate; returns the metrics. Leaves in `out` the model, checkpoint, logs, metrics and report."""
-    began = time.monotonic()
+    began, began_cpu = time.monotonic(), time.process_time()
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     if cfg.overwrite and not cfg.resume:
         remove(out, LEFT_BEHIND)
@@ -98,8 +99,8 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
         cfg.trainer.precision,
     )
     fit(cfg, learner, windows)
-    trained_s = time.monotonic() - began
-    training = facts(cfg, corpus, windows, learner, model, trained_s)
+    trained_s, trained_cpu_s = time.monotonic() - began, time.process_time() - began_cpu
+    training = facts(cfg, corpus, windows, learner, model, trained_s, trained_cpu_s)
     info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)
     save_model(model, build.model_parts(cfg), info, out)
     keep_golden(windows, out, cfg.seed)
@@ -162,6 +163,8 @@ def told(windows: Windows, views: Views, sampler: StepSampler, vocabulary: int) 
         domains=len(np.unique(windows.domain[windows.domain >= 0])),
         vocabulary=vocabulary if windows.tokens.any() else 0,
         words=windows.tokens.shape[1],
+        texts=count_texts(windows.tokens),
+        outputs=windows.label.shape[1] if windows.label.ndim == 2 else int(windows.label.max(initial=-1)) + 1,
     )
 
 
@@ -246,7 +249,13 @@ def keep_golden(windows: Windows, out: Path, seed: int) -> None:
 
 
 def facts(
-    cfg: DictConfig, corpus: build.Corpus, windows: Windows, learner: Learner, model: Model, seconds: float
+    cfg: DictConfig,
+    corpus: build.Corpus,
+    windows: Windows,
+    learner: Learner,
+    model: Model,
+    seconds: float,
+    cpu_seconds: float,
 ) -> dict[str, Any]:
     """What was trained on what; for the model card and the report."""
     return {
@@ -267,6 +276,7 @@ def facts(
         "precision": cfg.trainer.precision,
         "seed": int(cfg.seed),
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
         "audiorep": __version__,
         "torch": str(torch.__version__),
     }

@@ -1,0 +1,111 @@
+"""The comparison as a table: from the journal's entries to means over seeds, and to Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiorep.study.cells import Entry
+
+YARDSTICK = "yardstick"
+"""The objective name of the cells that give mel and random: one training step, of which nothing is used."""
+
+NAMES = ("corpus", "track", "objective", "seed", "status", "labels_used")
+
+
+def summarise(entries: Sequence[Entry], corpora: Mapping[str, Any]) -> pd.DataFrame:
+    """A row for each corpus, track and objective, mel and random too: means over seeds, deviation of the score."""
+    flat = []
+    for entry in entries:
+        shared = {name: entry[name] for name in NAMES if name in entry and name != "labels_used"}
+        if entry["objective"] == YARDSTICK and entry["status"] == "done":
+            for yardstick in ("mel", "random"):
+                mine = {
+                    k.removeprefix(f"{yardstick}/"): v for k, v in entry["metrics"].items() if k.startswith(yardstick)
+                }
+                flat.append({**shared, "objective": yardstick, **mine})
+        elif entry["objective"] != YARDSTICK:
+            against = {
+                f"{name}{end}": value
+                for name, three in entry.get("against", {}).items()
+                for end, value in zip(("", "/low", "/high"), three, strict=True)
+            }
+            cost = {name: entry[name] for name in ("cpu_seconds", "labels_used") if name in entry}
+            flat.append(
+                {**shared, **entry.get("metrics", {}), **{f"against/{k}": v for k, v in against.items()}, **cost}
+            )
+    frame = pd.DataFrame(flat)
+    if frame.empty:
+        return frame
+    rows = []
+    for (name, track, objective), part in frame.groupby(["corpus", "track", "objective"], sort=False):
+        done = part[part.status == "done"]
+        score = str(corpora[str(name)].judge)
+        means = done.drop(columns=list(NAMES), errors="ignore").mean()
+        rows.append(
+            {
+                "corpus": name,
+                "track": track,
+                "objective": objective,
+                "seeds": len(done),
+                "status": "done" if len(done) else part.status.iloc[-1],
+                "labels_used": bool(done["labels_used"].any()) if "labels_used" in done and len(done) else False,
+                "score": means.get(score, np.nan),
+                "score/deviation": done[score].std() if score in done and len(done) > 1 else np.nan,
+                "beats_mel": int((done["against/mel/low"] > 0).sum()) if "against/mel/low" in done else 0,
+                "beats_random": int((done["against/random/low"] > 0).sum()) if "against/random/low" in done else 0,
+                **means.to_dict(),
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["corpus", "track", "score"], ascending=[True, True, False], kind="stable")
+
+
+def markdown(table: pd.DataFrame, corpora: Mapping[str, Any]) -> str:
+    """A section a corpus, a table a track, best first."""
+    lines = [
+        "# Objectives compared",
+        "",
+        "Written by `audiorep run ssl_comparison`; see README.md for what it says.",
+        "",
+    ]
+    for name in dict.fromkeys(table.corpus):
+        corpus = corpora[name]
+        columns = [str(corpus.judge), *(str(other) for other in corpus.beside)]
+        lines += [f"## {name}", "", str(corpus.what), ""]
+        for track, part in table[table.corpus == name].groupby("track", sort=False):
+            shown = " | ".join(f"`{column}`" for column in columns)
+            lines += [
+                f"### {track}",
+                "",
+                f"| objective | seeds | {shown} | minus mel | minus random | RankMe | CPU s |",
+                "|---" * (len(columns) + 6) + "|",
+            ]
+            for _, row in part.iterrows():
+                lines.append(line(row, columns))
+            lines.append("")
+    lines += [
+        "Differences: mean over seeds, in brackets the 95 % interval of a paired bootstrap over groups (ends averaged",
+        "over seeds), bold where it lies above 0 for every seed. ±: standard deviation over seeds. *: trained with labels.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def line(row: pd.Series, columns: Sequence[str]) -> str:
+    """One row of the Markdown table."""
+    if row.status != "done":
+        return f"| {row.objective} | {row.status} |" + " |" * (len(columns) + 4)
+    cells = [three(row.get(column, np.nan)) for column in columns]
+    if not np.isnan(row["score/deviation"]):
+        cells[0] += f" ± {three(row['score/deviation'])}"
+    for yardstick in ("mel", "random"):
+        low, high = row.get(f"against/{yardstick}/low", np.nan), row.get(f"against/{yardstick}/high", np.nan)
+        text = f"{row.get(f'against/{yardstick}', np.nan):+.3f} ({low:+.3f} {high:+.3f})" if not np.isnan(low) else ""
+        cells.append(f"**{text}**" if text and row[f"beats_{yardstick}"] == row.seeds else text)
+    cells += ["" if np.isnan(row.get(name, np.nan)) else f"{row[name]:.0f}" for name in ("rankme", "cpu_seconds")]
+    return f"| {row.objective}{'*' if row.labels_used else ''} | {row.seeds} | " + " | ".join(cells) + " |"
+
+
+def three(value: float) -> str:
+    """Three digits, without a leading zero."""
+    return "" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
