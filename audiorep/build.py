@@ -124,19 +124,29 @@ def make_windows(cfg: DictConfig, corpus: Corpus, rows: np.ndarray | None = None
     truth = corpus.truth if rows is None else corpus.truth[rows]
     rate, cache = int(cfg.frontend.sample_rate_hz), int(cfg.data.cache_mb) * 2**20
     windows = Windows(manifest, window_spec(cfg), rate, truth, cache)
-    codes = domain_codes(corpus.manifest.frame, cfg.data.domain)
+    trained = None if OmegaConf.select(cfg, "transductive") else corpus.split.train
+    codes = domain_codes(corpus.manifest.frame, cfg.data.domain, trained)
     windows.domain = codes if rows is None else codes[rows]
     return windows
 
 
-def domain_codes(frame: pd.DataFrame, column: str | None) -> np.ndarray:
-    """[rows] the recorder, site ... of each row as a number, -1 unknown; "auto": the first usual column with two values.
+def domain_codes(frame: pd.DataFrame, column: str | None, trained: np.ndarray | None = None) -> np.ndarray:
+    """[rows] the recorder, site ... of each row: 0, 1 ... those of the `trained` rows (None: all), -1 unknown or other.
+
+    "auto" is the first usual column with two values.
 
     Raises:
         AudiorepError: a column that is not there, or the label.
     """
-    found = nuisance_columns(frame, [] if column is None else column)
-    return encode_column(frame[found[0]]) if found else np.full(len(frame), -1, np.int64)
+    found = nuisance_columns(frame, [] if column is None else column, "data.domain")
+    if not found:
+        return np.full(len(frame), -1, np.int64)
+    codes = encode_column(frame[found[0]])
+    known = np.unique(codes if trained is None else codes[trained])
+    known = known[known >= 0]
+    number = np.full(codes.max(initial=-1) + 2, -1, np.int64)  # the last place is that of -1
+    number[known] = np.arange(len(known))
+    return number[codes]
 
 
 def annotation_words(cfg: DictConfig, corpus: Corpus) -> tuple[np.ndarray, Vocabulary]:

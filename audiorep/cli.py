@@ -99,7 +99,7 @@ def run(verb: str, arguments: list[str]) -> int:
         return 0
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
     overrides = [quoted(argument) for argument in arguments if argument not in sweep]
-    if wrong := next((argument for argument in overrides if "=" not in argument), None):
+    if wrong := next((argument for argument in overrides if "=" not in argument and argument[:1] != "~"), None):
         raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
     from audiorep.console import set_up_logging
 

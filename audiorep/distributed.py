@@ -72,6 +72,11 @@ def rand(count: int, *shape: int, rng: torch.Generator, device: torch.device | s
     return mine(torch.rand(world() * count, *shape, generator=rng, device=device))
 
 
+def randn(count: int, *shape: int, rng: torch.Generator, device: torch.device | str) -> Tensor:
+    """As `rand`, from the standard normal distribution."""
+    return mine(torch.randn(world() * count, *shape, generator=rng, device=device))
+
+
 class SyncNorm(nn.Module):
     """Batch norm with statistics over the batches of all processes, on any device (PyTorch's own refuses the CPU).
 

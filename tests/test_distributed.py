@@ -1,6 +1,7 @@
 """Two gloo processes equal one process on the joined batch, for every objective. One pair of processes serves them all."""
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent / "objectives"))
 from small import COUNT, NAMES, batch, build, part, views
 
 from audiorep.distributed import gather, mean_over_ranks, mine, rand, synchronise_norms
+from audiorep.learner import only_these, terms_of
 from audiorep.objectives import joint
 from audiorep.types import generator
 
@@ -19,16 +21,21 @@ WORLD, STEPS = 2, 2
 
 
 def train(name: str, rank: int, world: int) -> dict[str, torch.Tensor]:
-    """Two steps of plain gradient descent on this rank's part of each batch; state, terms and gradients at the end."""
+    """Two steps of plain gradient descent on this rank's part of each batch; state, terms and gradients at the end.
+
+    As in the learner, every parameter group is updated in its turn, with its own terms.
+    """
     objective = synchronise_norms(build(name)) if world > 1 else build(name)
-    parameters = [p for group in objective.parameter_groups().values() for p in group]
+    groups = objective.parameter_groups()
     own = slice(rank * COUNT // world, (rank + 1) * COUNT // world)
     out: dict[str, torch.Tensor] = {}
-    for step in range(STEPS):
+    for step, (group, parameters) in product(range(STEPS), groups.items()):
         told = {key: value[own] for key, value in batch().items()}
-        terms = objective(part(views(step), own), told, generator(7, step))
         objective.zero_grad()
-        sum(terms.values()).backward()
+        with only_these(groups, group):
+            terms = objective(part(views(step), own), told, generator(7, step))
+            loss = sum(terms_of(group, terms).values())
+            loss.backward()
         for p in parameters:
             if p.grad is not None and world > 1:
                 dist.all_reduce(p.grad)
@@ -39,9 +46,9 @@ def train(name: str, rank: int, world: int) -> dict[str, torch.Tensor]:
             for p in parameters:
                 if p.grad is not None:
                     p -= 0.01 * p.grad
-        objective.after_step((step + 1) / 10)
-        loss = sum(terms.values()).detach()
-        out[f"loss/{step}"] = mean_over_ranks(loss)
+        if group == list(groups)[-1]:
+            objective.after_step((step + 1) / 10)
+        out[f"loss/{step}/{group}"] = mean_over_ranks(loss.detach())
     return out | objective.state_dict()
 
 

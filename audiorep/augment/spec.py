@@ -47,6 +47,52 @@ class FrequencyMask(TimeMask):
     axis = 2
 
 
+class Cutout(Augment):
+    """Replace `count` boxes by `value`; the sides of each are uniform in `frequency` and `time`, parts of bands and frames.
+
+    A box lies wholly within the spectrogram and has one cell at least.
+
+    Raises:
+        AudiorepError: sides that are no parts of the whole, or fewer than one box.
+
+    Source: DeVries and Taylor 2017 (Cutout), arXiv:1708.04552, section 3.1; boxes of any size as in Zhong et al. 2017
+    (random erasing), arXiv:1708.04896.
+    """
+
+    def __init__(
+        self,
+        frequency: Sequence[float] = (0.1, 0.3),
+        time: Sequence[float] = (0.1, 0.3),
+        count: int = 1,
+        value: float = 0.0,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p)
+        for name, (low, high) in (("frequency", frequency), ("time", time)):
+            if not 0.0 <= low <= high <= 1.0:
+                raise AudiorepError(f"Cutout: {name}=[{low}, {high}] must be two rising numbers between 0 and 1")
+        if count < 1:
+            raise AudiorepError(f"Cutout: count={count} boxes; 1 at least")
+        self.frequency, self.time, self.count, self.value = frequency, time, count, value
+
+    def sample(self, x: Spec, rng: torch.Generator) -> Params:
+        params = {}
+        for name, (low, high), length in (("f", self.frequency, x.shape[2]), ("t", self.time, x.shape[3])):
+            draws = torch.rand(2, len(x), self.count, generator=rng, device=x.device)
+            width = ((low + (high - low) * draws[0]) * length).round().long().clamp(1, length)
+            params[f"width_{name}"] = width
+            params[f"start_{name}"] = (draws[1] * (length - width + 1)).long()
+        return params
+
+    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
+        out = x
+        boxes = zip(*(params[name].unbind(1) for name in ("start_f", "width_f", "start_t", "width_t")), strict=True)
+        for start_f, width_f, start_t, width_t in boxes:
+            bands, frames = band_mask(start_f, width_f, x.shape[2]), band_mask(start_t, width_t, x.shape[3])
+            out = out.masked_fill((bands[:, :, None] & frames[:, None])[:, None], self.value)
+        return out
+
+
 class RandomResizeCrop(Augment):
     """Crop a random box and resize it to the original size, bilinear: shifts and stretches in time and in pitch.
 

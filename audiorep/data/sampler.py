@@ -48,12 +48,13 @@ class Shuffled:
 class Balanced:
     """As many rows of one group as of another: a batch holds `per_group` rows of each of batch / per_group groups.
 
-    Groups are labels (`by="label"`; unlabelled rows never come) or the objective's clusters (`by="partition"`; as long
-    as there are none, every row is its own). Groups and rows are drawn with replacement only where there are too few.
+    Groups are labels (`by="label"`), domains (`by="domain"`), of which unlabelled and unknown rows never come, or the
+    objective's clusters (`by="partition"`; as long as there are none, every row is its own). Groups and rows are drawn
+    with replacement only where there are too few.
 
     Args:
         windows: the rows.
-        by: label or partition.
+        by: label, domain or partition.
         per_group: rows of a group in a batch; 1: groups come alike often, in no pairs.
 
     Raises:
@@ -66,8 +67,9 @@ class Balanced:
         self.by, self.per_group = by, per_group
         self.fallback = Shuffled(windows)
         self.units = self.fallback.units
-        self.group = label_codes(windows.label) if by == "label" else None
-        if self.group is not None and not (self.group >= 0).any():
+        groups = {"label": label_codes(windows.label), "domain": windows.domain}
+        self.group = groups.get(by)
+        if by == "label" and not (groups["label"] >= 0).any():
             raise AudiorepError(
                 "the windows shall be drawn by label and no row of the training side has one: label some, or choose "
                 "positives=augmentation"
@@ -150,6 +152,13 @@ class NearInTime:
             other = np.where(count > 1, other + (other >= anchor), anchor)
             unit = self.order[np.stack([anchor, other], 1).ravel()[:batch]]
             yield np.stack([self.rows[unit], self.window[unit], self.of[unit], np.full_like(unit, -1)], 1)
+
+
+def count_shared(label: np.ndarray, domain: np.ndarray) -> int:
+    """How many labels occur in two domains or more; of rows with several labels each counts."""
+    known = domain >= 0
+    present = label[:, None] == np.unique(label[label >= 0]) if label.ndim == 1 else label == 1
+    return sum(len(np.unique(domain[known & column])) > 1 for column in present.T)
 
 
 def label_codes(label: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Embeddings of all rows of a corpus: every fixed window through a function, averaged over the windows of a row."""
+"""Embeddings of all rows of a corpus: every fixed window through an encoder, averaged over the windows of a row."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,21 +11,40 @@ from torch import Tensor
 
 from audiorep.data.loader import fixed_batches, to_device
 from audiorep.data.windows import Windows
+from audiorep.encoders.vit import grid
 from audiorep.errors import AudiorepError
+from audiorep.evaluate.tokens import Keeping, Tokens, frames_as_tokens, pool_time
 from audiorep.model import Model
 from audiorep.types import Batch, Spec
 
-Extract = Callable[[Batch], Mapping[str, Float[Tensor, "b d"]]]
+
+@dataclass(frozen=True)
+class Extracted:
+    """What is averaged over the windows of a row, and the tokens, which may be of another width."""
+
+    pooled: Float[Tensor, "b d"]
+    tokens: Float[Tensor, "b l width"]
+
+
+Extract = Callable[[Batch], Mapping[str, Extracted]]
 Progress = Callable[[int, int], None]
+
+PIECE, PIECE_SAMPLES = 32, 2**20
+"""Windows, and their samples, that a CPU encodes at once: more than fits its cache costs up to twice the time."""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """values: {name: [rows d]}; known: [rows] False where nothing could be decoded; failed: (row, reason)."""
+    """values: {name: [rows d]}; known: [rows] False where nothing could be decoded; failed: (row, reason).
+
+    tokens: {name: tokens}, where they were asked for and memory allows; too_large: the reason where it does not.
+    """
 
     values: dict[str, Float[np.ndarray, "n d"]]
     known: Bool[np.ndarray, " n"]
     failed: list[tuple[int, str]]
+    tokens: dict[str, Tokens] = field(default_factory=dict)
+    too_large: str = ""
 
 
 @torch.inference_mode()
@@ -35,26 +55,31 @@ def embed_rows(
     device: torch.device | str = "cpu",
     workers: int = 0,
     progress: Progress | None = None,
+    keep: Keeping | None = None,
 ) -> Embedded:
-    """Run `extract` over every fixed window and average by row, in float64.
+    """Run `extract` over every fixed window and average what is pooled by row, in float64; `keep` keeps the tokens too.
 
     Raises:
         AudiorepError: not one row could be decoded.
     """
-    rows = len(windows)
+    rows, device = len(windows), torch.device(device)
     sums: dict[str, np.ndarray] = {}
     counts = np.zeros(rows)
     failed: list[tuple[int, str]] = []
     loader = fixed_batches(windows, batch_size, workers)
+    size = batch_size if device.type != "cpu" else max(1, min(PIECE, PIECE_SAMPLES // windows.length))
     for done, raw in enumerate(loader, 1):
         failed += raw.get("failed", [])
-        if len(raw["index"]):
-            batch = to_device(raw, torch.device(device))
+        for piece in pieces(raw, size):
+            batch = to_device(piece, device)
             index = batch["index"].cpu().numpy()
             np.add.at(counts, index, 1.0)
-            for name, value in extract(batch).items():
-                total = sums.setdefault(name, np.zeros((rows, value.shape[1])))
-                np.add.at(total, index, value.float().cpu().double().numpy())
+            found = extract(batch)
+            for name, features in found.items():
+                total = sums.setdefault(name, np.zeros((rows, features.pooled.shape[1])))
+                np.add.at(total, index, features.pooled.float().cpu().double().numpy())
+            if keep is not None:
+                keep.add(index, {name: features.tokens for name, features in found.items()})
         if progress:
             progress(done, len(loader))
     if not counts.any():
@@ -62,40 +87,58 @@ def embed_rows(
             f"not one of {rows} rows could be decoded{f'; the first: {failed[0][1]}' if failed else ''}"
         )
     values = {name: (total / np.maximum(counts, 1.0)[:, None]).astype(np.float32) for name, total in sums.items()}
-    return Embedded(values, counts > 0, failed)
+    out = Embedded(values, counts > 0, failed)
+    return out if keep is None else replace(out, tokens=keep.tokens(rows), too_large=keep.too_large)
 
 
-def extract_with(models: Mapping[str, Model], mel: bool = True) -> Extract:
-    """Embeddings of each named model, and with `mel` the statistics of the first model's compressed spectrogram.
+def pieces(raw: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+    """A collated batch in parts of at most `size` items; an empty one has none."""
+    for first in range(0, len(raw["index"]), size):
+        yield {name: value[first : first + size] for name, value in raw.items() if name != "failed"}
+
+
+def extract_with(models: Mapping[str, Model], mel: bool = True, tokens_per_window: int | None = None) -> Extract:
+    """What each named model says, and with `mel` the statistics and frames of the first's compressed spectrogram.
 
     Where the models see samples, a mel spectrogram of these stands in for it (`FrontEnd.picture`). All models see the
-    spectrogram of the first: they differ in the encoder only (trained and random).
+    spectrogram of the first: they differ in the encoder only (trained and random). With `tokens_per_window`, more
+    tokens than that are averaged over neighbours in time (`pool_time`).
     """
     first = next(iter(models.values()))
     shown = first.frontend.shown
     centre = 0 if shown.center else shown.win_length // 2
 
-    def extract(batch: Batch) -> dict[str, Tensor]:
-        spec = first.spectrogram(batch["wave"])
-        out = {name: model.encoder(spec).pooled for name, model in models.items()}
+    def extract(batch: Batch) -> dict[str, Extracted]:
+        spec, out = first.spectrogram(batch["wave"]), {}
+        for name, model in models.items():
+            features, patch = model.encoder(spec), model.encoder.patch
+            tokens = pool_time(features.tokens, grid(spec, patch)[0] if patch else 1, tokens_per_window)
+            out[name] = Extracted(features.pooled, tokens)
         if mel:
             picture = first.frontend.picture(spec)
-            out["mel"] = mel_statistics(picture, batch["valid"], shown.hop_length, centre)
+            placed = (picture, batch["valid"], shown.hop_length, centre)
+            frames = frames_as_tokens(picture, valid_frames(*placed))
+            out["mel"] = Extracted(mel_statistics(*placed), pool_time(frames, 1, tokens_per_window))
         return out
 
     return extract
 
 
+def valid_frames(spec: Spec, valid: Bool[Tensor, "b t"], hop_length: int, first_centre: int = 0) -> Bool[Tensor, "b n"]:
+    """Frames whose centre is valid; where there is none, all.
+
+    Frame j is centred on sample ``first_centre + j hop_length``.
+    """
+    centre = (first_centre + torch.arange(spec.shape[3], device=spec.device) * hop_length).clamp_max(valid.shape[1] - 1)
+    inside = valid[:, centre]
+    return inside | ~inside.any(1, keepdim=True)
+
+
 def mel_statistics(
     spec: Spec, valid: Bool[Tensor, "b t"], hop_length: int, first_centre: int = 0
 ) -> Float[Tensor, "b d"]:
-    """The baseline: mean and standard deviation of each band over the frames whose centre is valid: [b 2f].
-
-    Frame j is centred on sample ``first_centre + j hop_length``. Where no frame is valid, all count.
-    """
-    centre = (first_centre + torch.arange(spec.shape[3], device=spec.device) * hop_length).clamp_max(valid.shape[1] - 1)
-    weight = valid[:, centre].to(spec.dtype)[:, None]
-    weight = torch.where(weight.sum(2, keepdim=True) > 0, weight, torch.ones_like(weight))
+    """The baseline: mean and standard deviation of each band over the `valid_frames`: [b 2f]."""
+    weight = valid_frames(spec, valid, hop_length, first_centre)[:, None].to(spec.dtype)
     total = weight.sum(2)
     mean = (spec[:, 0] * weight).sum(2) / total
     variance = ((spec[:, 0] - mean[:, :, None]).square() * weight).sum(2) / total

@@ -65,14 +65,15 @@ def average_precision(
     """
     if present.all() or not present.any():
         return np.full(len(weight), np.nan)
-    if not present.any():
-        return np.full(len(weight), np.nan)
     order = np.argsort(-score, kind="stable")
-    last_of_tie = np.append(np.diff(score[order]) != 0, True)
-    ordered = weight[:, order]
-    hits = np.cumsum(ordered * present[order], 1)[:, last_of_tie]
-    calls = np.cumsum(ordered, 1)[:, last_of_tie]
-    gained = np.diff(hits, axis=1, prepend=0.0)
+    first_of_tie = np.append(True, np.diff(score[order]) != 0)
+    tie, found = np.cumsum(first_of_tie) - 1, np.flatnonzero(present[order])
+    begins = np.append(np.flatnonzero(first_of_tie), len(order))
+    counted, first_found = np.unique(tie[found], return_index=True)  # only there recall grows
+    ends = begins[counted + 1]
+    calls = np.cumsum(np.add.reduceat(weight[:, order[: ends[-1]]], np.append(0, ends[:-1]), 1), 1)
+    gained = np.add.reduceat(weight[:, order[found]], first_found, 1)
+    hits = np.cumsum(gained, 1)
     return divide((gained * divide(hits, calls, 0.0)).sum(1), hits[:, -1])
 
 

@@ -1,16 +1,21 @@
-"""The evaluation protocols, run alike over the encoder and its two yardsticks, mel statistics and the random encoder."""
+"""The evaluation protocols, run alike over the encoder and its yardsticks, mel statistics and the random encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.health import embedding_std, rankme
 from audiorep.evaluate.knn import knn_scores
 from audiorep.evaluate.metrics import Predictions, score_with_interval
 from audiorep.evaluate.probe import few_labels, linear_scores
+from audiorep.evaluate.token_probes import Attentive, Fitting, Make, Prototypical, probe_scores
+from audiorep.evaluate.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -47,55 +52,136 @@ class Protocol:
 
 
 Scores = dict[str, float]
-Evaluate = Callable[[np.ndarray, Sides, Protocol], Scores]
 
 
-def knn(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Scores:
+@dataclass(frozen=True)
+class Outcome:
+    """What protocols found.
+
+    scores: flat metrics. said: {"knn": [n c], "linear@5": [m n c], ...} class scores of the n test rows, by draw of the
+    labels where there are m draws.
+    """
+
+    scores: Scores = field(default_factory=dict)
+    said: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __or__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.scores | other.scores, self.said | other.said)
+
+    def prefixed(self, prefix: str) -> "Outcome":
+        """Names with ``prefix/`` before them, unless it is empty."""
+        return Outcome(under(prefix, self.scores), under(prefix, self.said))
+
+
+def under(prefix: str, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Names with ``prefix/`` before them; either may be empty."""
+    return {"/".join(filter(None, (prefix, name))): value for name, value in named.items()}
+
+
+Seen = Any
+"""What a protocol looks at: embeddings [rows d], or `Tokens`."""
+
+Evaluate = Callable[[Seen, Sides, Protocol], Outcome]
+Fit = Callable[[Int[np.ndarray, " n"], int], np.ndarray]
+"""(which of the training side's rows are labelled, seed) to class scores of the test side [n c]."""
+
+
+def knn(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Outcome:
     """`knn_scores` of the test side against the labelled training side."""
     truth = sides.truth[sides.train]
     scores = knn_scores(embedding[sides.train], truth, embedding[sides.test], len(sides.classes), protocol.k)
-    return prefixed("knn", _measure(scores, sides, protocol))
+    return measured("knn", scores, sides, protocol)
 
 
-def linear(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Scores:
+def linear(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Outcome:
     """`linear_scores` with all labels, and with a few of each class: the mean over draws."""
-    out: Scores = {}
-    train, test, classes = embedding[sides.train], embedding[sides.test], len(sides.classes)
-    truth = sides.truth[sides.train]
-    for budget in protocol.labels_per_class:
-        if budget == "all":
-            out |= prefixed("linear", _measure(linear_scores(train, truth, test, classes), sides, protocol))
-        elif not sides.multilabel:
-            measured = []
-            for draw in range(protocol.draws):
-                rows = few_labels(truth, int(budget), protocol.seed + draw)
-                scores = linear_scores(train[rows], truth[rows], test, classes)
-                measured.append(_measure(scores, sides, protocol))
-            mean = {name: float(np.mean([m[name] for m in measured])) for name in measured[0]}
-            out |= prefixed(f"linear@{budget}", mean)
-    return out
+    train, test, truth = embedding[sides.train], embedding[sides.test], sides.truth[sides.train]
+
+    def fit(rows: np.ndarray, seed: int) -> np.ndarray:
+        return linear_scores(train[rows], truth[rows], test, len(sides.classes))
+
+    return by_budget("linear", fit, protocol.labels_per_class, sides, protocol)
 
 
-def health(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Scores:
+def attentive(
+    tokens: Tokens,
+    sides: Sides,
+    protocol: Protocol,
+    fitting: Fitting,
+    heads: int = 8,
+    queries: int = 1,
+    labels_per_class: Sequence[int | str] = ("all",),
+) -> Outcome:
+    """`probe_scores` of an `Attentive` probe, with all labels or as many of each class as `labels_per_class` says."""
+    make = partial(Attentive, heads=heads, queries=queries)
+    return by_budget("attentive", fit_to(tokens, sides, make, fitting), labels_per_class, sides, protocol)
+
+
+def prototypical(
+    tokens: Tokens,
+    sides: Sides,
+    protocol: Protocol,
+    fitting: Fitting,
+    each: int = 20,
+    labels_per_class: Sequence[int | str] = ("all",),
+) -> Outcome:
+    """`probe_scores` of a `Prototypical` probe, with all labels or as many of each class as `labels_per_class` says."""
+    make = partial(Prototypical, each=each)
+    return by_budget("prototypical", fit_to(tokens, sides, make, fitting), labels_per_class, sides, protocol)
+
+
+def fit_to(tokens: Tokens, sides: Sides, make: Make, fitting: Fitting) -> Fit:
+    """How a probe of tokens is fitted to some of the training side's rows."""
+
+    def fit(rows: np.ndarray, seed: int) -> np.ndarray:
+        train = sides.train[rows]
+        return probe_scores(make, tokens, train, sides.truth[train], sides.test, len(sides.classes), fitting, seed)
+
+    return fit
+
+
+def health(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Outcome:
     """RankMe and standard deviation of the test side's embeddings (at most 4096 of them)."""
     rows = np.random.default_rng(protocol.seed).permutation(sides.test)[:4096]
     z = torch.from_numpy(embedding[rows])
-    return {"rankme": rankme(z), "embedding_std": embedding_std(z)}
+    return Outcome({"rankme": rankme(z), "embedding_std": embedding_std(z)})
 
 
-def evaluate(
-    embeddings: Mapping[str, np.ndarray], sides: Sides, protocol: Protocol, protocols: Mapping[str, Evaluate]
-) -> Scores:
+def evaluate(seen: Mapping[str, Seen], sides: Sides, protocol: Protocol, protocols: Mapping[str, Evaluate]) -> Outcome:
     """All protocols over all embeddings. The encoder's own scores have no prefix; "mel/" and "random/" stand beside.
 
     Args:
-        embeddings: {"": [rows d], "mel": ..., "random": ...}.
+        seen: {"": [rows d], "mel": ..., "random": ...}, or the `Tokens` of each for protocols over tokens.
     """
-    out: Scores = {}
-    for name, embedding in embeddings.items():
+    out = Outcome()
+    for name, given in seen.items():
         for run in protocols.values():
-            out |= prefixed(name, run(embedding, sides, protocol))
+            out |= run(given, sides, protocol).prefixed(name)
     return out
+
+
+def by_budget(name: str, fit: Fit, budgets: Sequence[int | str], sides: Sides, protocol: Protocol) -> Outcome:
+    """A probe under its name with "all" labels, and as ``name@k`` with k labels of each class: the mean over draws.
+
+    Where a row may have several labels, there is no drawing k of each, and these budgets are left out.
+    """
+    out, truth = Outcome(), sides.truth[sides.train]
+    for budget in budgets:
+        if budget == "all":
+            out |= measured(name, fit(np.arange(len(truth)), protocol.seed), sides, protocol)
+        elif not sides.multilabel:
+            seeds = range(protocol.seed, protocol.seed + protocol.draws)
+            said = np.stack([fit(few_labels(truth, int(budget), seed), seed) for seed in seeds])
+            each = [measured("", scores, sides, protocol).scores for scores in said]
+            mean = {score: float(np.mean([found[score] for found in each])) for score in each[0]}
+            out |= Outcome(mean, {"": said}).prefixed(f"{name}@{budget}")
+    return out
+
+
+def measured(name: str, scores: np.ndarray, sides: Sides, protocol: Protocol) -> Outcome:
+    """Metrics of class scores of the test side, under a name."""
+    predictions = Predictions(sides.truth[sides.test], scores, sides.group[sides.test])
+    return Outcome(score_with_interval(predictions, protocol.resamples, protocol.seed), {"": scores}).prefixed(name)
 
 
 def make_sides(
@@ -135,13 +221,3 @@ def make_sides(
         kept = number[truth]
         known = kept >= 0
     return Sides(train[known[train]], test[known[test]], kept, group, [classes[int(c)] for c in both]), notes
-
-
-def prefixed(prefix: str, scores: Scores) -> Scores:
-    """Names with ``prefix/`` before them, unless it is empty."""
-    return {f"{prefix}/{name}" if prefix else name: value for name, value in scores.items()}
-
-
-def _measure(scores: np.ndarray, sides: Sides, protocol: Protocol) -> Scores:
-    predictions = Predictions(sides.truth[sides.test], scores, sides.group[sides.test])
-    return score_with_interval(predictions, protocol.resamples, protocol.seed)

@@ -17,7 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from audiorep import __version__
 from audiorep.evaluate import figures
 
-PROTOCOLS = {"knn": "kNN", "linear": "linear probe", "fewshot": "few-shot"}
+PROTOCOLS = {
+    "knn": "kNN",
+    "linear": "linear probe",
+    "attentive": "attentive probe",
+    "prototypical": "prototypical probe",
+    "fewshot": "few-shot",
+}
 SCORES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",

@@ -51,7 +51,9 @@ class Findings:
     notes: list[str]
 
 
-def nuisance_columns(frame: pd.DataFrame, wanted: str | Sequence[str] | None = "auto") -> list[str]:
+def nuisance_columns(
+    frame: pd.DataFrame, wanted: str | Sequence[str] | None = "auto", key: str = "evaluation.shortcut"
+) -> list[str]:
     """The columns to probe: those wanted, or with "auto" the `USUAL` ones that have 2 to `MAX_VALUES` values.
 
     Raises:
@@ -64,12 +66,12 @@ def nuisance_columns(frame: pd.DataFrame, wanted: str | Sequence[str] | None = "
     for name in names:
         if name not in frame:
             raise AudiorepError(
-                f"evaluation.shortcut or data.domain={name}: the corpus has no such column; there are: "
+                f"{key}={name}: the corpus has no such column; there are: "
                 f"{', '.join(map(str, frame.columns))}"
             )
         if name == "label":
             raise AudiorepError(
-                "evaluation.shortcut or data.domain=label: that is what an embedding should tell; name what it should not"
+                f"{key}=label: that is what an embedding should tell; name what it should not"
             )
     return names
 
@@ -95,7 +97,8 @@ def find_shortcuts(
     and once, without prefix, `confounding`: `cramers_v` of label and column.
 
     Args:
-        embeddings: {"": [rows d], "mel": ..., "random": ...}, all three; rows with values that are not finite are left out.
+        embeddings: {"": [rows d], "mel": ..., "random": ...}; rows with values that are not finite are left out. There is
+            an alarm only where all three are there.
         known: rows that have an embedding.
         frame: the manifest; its columns group and path say which rows belong together.
         truth: as `audiorep.data.labels.encode`; need not hold any label.
@@ -145,6 +148,9 @@ def probe(
             f"{key}/balanced_accuracy/high": float(high),
             f"{key}/chance": 1.0 / folds.values,
         }
+    if not {"mel", "random"} <= said.keys():
+        unjudged = f"{column}: no alarm without the yardsticks, evaluation.beside=[mel,random]"
+        return Findings(metrics, [], [unjudged, *remarks(column, folds)])
     alarmed = is_clearly_better(said[""], said["mel"], folds.values, seed)
     return Findings(metrics, [alarm(column, metrics, folds.values)] if alarmed else [], remarks(column, folds))
 

@@ -24,9 +24,9 @@ class Setting:
 
     rows: rows of the training side. batch_size: windows of the joined batch of all processes. views: how many of each
     kind are made. labelled, classes: rows with a label, and how many labels there are. epochs: passes over the corpus.
-    domains: values of `data.domain` on the training side. shared: labels that occur at two of these. vocabulary: numbers that `Batch.tokens` may hold, 0 where no
-    row has annotation words. words: columns of `Batch.tokens`. outputs: classes that `Batch.label` numbers. texts: how
-    many different sets of annotation words there are.
+    domains: values of `data.domain` on the training side. shared: labels that occur at two of these. vocabulary: numbers
+    that `Batch.tokens` may hold, 0 where no row has annotation words. words: columns of `Batch.tokens`. outputs: classes
+    that `Batch.label` numbers. texts: how many different sets of annotation words there are.
     """
 
     rows: int

@@ -1,13 +1,13 @@
 """Masked spectrogram modelling: see a quarter of the patches, say what the rest looks like."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from audiorep.distributed import rand
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import Block, grid, pad_to_grid, positions, take
 from audiorep.errors import AudiorepError
+from audiorep.masks import Masking, Parts, patches_of
 from audiorep.objectives.base import Objective, Setting
 from audiorep.types import Batch, Spec, Views
 
@@ -18,26 +18,58 @@ def patchify(spec: Spec, patch: tuple[int, int]) -> Float[Tensor, "b l d"]:
     return x.flatten(3).flatten(1, 2)
 
 
-def random_order(count: int, tokens: int, rng: torch.Generator, device: torch.device) -> Int[Tensor, "b l"]:
-    """A random permutation of the tokens for each sample."""
-    return rand(count, tokens, rng=rng, device=device).argsort(1)
+class Predictor(nn.Module):
+    """From visible tokens to hidden ones: a narrow transformer over the visible tokens and, for each hidden patch, a
+    learnt token that knows its position. Every group of hidden patches is predicted on its own.
+
+    Args:
+        inputs, outputs: width of the encoder's tokens, and of what is predicted.
+        dim, depth, heads: width, layers, attention heads.
+
+    Raises:
+        AudiorepError: a width that cannot be cut into heads or positions.
+
+    Source: He et al. 2021 (MAE), arXiv:2111.06377, section 3; Assran et al. 2023 (I-JEPA), arXiv:2301.08243, section 3.
+    """
+
+    def __init__(self, inputs: int, outputs: int, dim: int, depth: int, heads: int) -> None:
+        super().__init__()
+        if dim % 4 or dim % heads:
+            raise AudiorepError(f"objective.dim={dim} must be a multiple of 4 and of objective.heads={heads}")
+        self.enter = nn.Linear(inputs, dim)
+        self.hidden_token = nn.Parameter(torch.zeros(dim))
+        nn.init.trunc_normal_(self.hidden_token, std=0.02)
+        self.blocks = nn.Sequential(*[Block(dim, heads) for _ in range(depth)], nn.LayerNorm(dim))
+        self.leave = nn.Linear(dim, outputs)
+
+    def forward(
+        self, tokens: Float[Tensor, "b k d"], parts: Parts, rows: int, columns: int
+    ) -> Float[Tensor, "b m l d_out"]:
+        """Predictions for `parts.hidden` from the tokens of `parts.visible`, on a grid of patches."""
+        x = self.enter(tokens)
+        place = positions(rows, columns, x.shape[2], x.device).to(x.dtype)
+        groups = parts.hidden.shape[1]
+        visible = (x + place[parts.visible]).repeat_interleave(groups, 0)
+        wanted = (self.hidden_token.to(x.dtype) + place[parts.hidden]).flatten(0, 1)
+        out = self.blocks(torch.cat([visible, wanted], 1))[:, visible.shape[1] :]
+        return self.leave(out).unflatten(0, (-1, groups))
 
 
 class MaskedAutoencoder(Objective):
-    """Encode a random part of the patches, decode all, mean squared error on the hidden ones.
+    """Encode the visible patches, decode the hidden ones, mean squared error on these.
 
     ``L = mean over hidden patches of (decoder(encoder(visible))_i - target_i)^2``; with `normalise` the target of each
     patch has its own mean removed and is divided by its own standard deviation.
 
     Args:
-        encoder: one with patches (a ViT).
-        ratio: part of the patches that is hidden.
+        encoder: one with patches (a ViT). It sees nothing but the visible ones, so that its cost falls with their number.
+        mask: draws visible and hidden patches.
         normalise: predict normalised patches.
         dim, depth, heads: the decoder's width, layers, attention heads.
         view: the kind of view that is used.
 
     Raises:
-        AudiorepError: an encoder without patches, or a ratio that hides everything or nothing.
+        AudiorepError: an encoder without patches.
 
     Source: He et al. 2021 (MAE), arXiv:2111.06377, section 3; Huang et al. 2022 (Audio-MAE), arXiv:2207.06405.
     """
@@ -45,7 +77,7 @@ class MaskedAutoencoder(Objective):
     def __init__(
         self,
         encoder: Encoder,
-        ratio: float = 0.75,
+        mask: Masking,
         normalise: bool = True,
         dim: int = 128,
         depth: int = 2,
@@ -53,18 +85,9 @@ class MaskedAutoencoder(Objective):
         view: str = "global",
     ) -> None:
         super().__init__(encoder)
-        if encoder.patch is None:
-            raise AudiorepError(
-                f"objective=mae hides patches, and {type(encoder).__name__} has none: choose encoder=vit_mini or another ViT"
-            )
-        if not 0.0 < ratio < 1.0:
-            raise AudiorepError(f"objective.ratio={ratio} must lie between 0 and 1")
-        self.patch, self.ratio, self.normalise, self.view = encoder.patch, ratio, normalise, view
-        self.enter = nn.Linear(encoder.dim, dim)
-        self.hidden_token = nn.Parameter(torch.zeros(dim))
-        nn.init.trunc_normal_(self.hidden_token, std=0.02)
-        self.decoder = nn.Sequential(*[Block(dim, heads) for _ in range(depth)], nn.LayerNorm(dim))
-        self.leave = nn.Linear(dim, self.patch[0] * self.patch[1])
+        self.patch = patches_of(encoder)
+        self.mask, self.normalise, self.view = mask, normalise, view
+        self.decoder = Predictor(encoder.dim, self.patch[0] * self.patch[1], dim, depth, heads)
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1)
@@ -75,22 +98,10 @@ class MaskedAutoencoder(Objective):
 
     def reconstruction(self, spec: Spec, rng: torch.Generator) -> Tensor:
         """The error on the hidden patches of one view."""
-        target = patchify(spec, self.patch).float().detach()
-        count, tokens = target.shape[:2]
-        visible = max(1, round(tokens * (1.0 - self.ratio)))
-        order = random_order(count, tokens, rng, spec.device)
-        keep, hidden = order[:, :visible], order[:, visible:]
-        predicted = take(self.decode(self.encoder(spec, keep=keep).tokens, order, spec), hidden).float()
-        wanted = take(target, hidden)
+        rows, columns = grid(spec, self.patch)
+        parts = self.mask(len(spec), rows, columns, rng, spec.device)
+        predicted = self.decoder(self.encoder(spec, keep=parts.visible).tokens, parts, rows, columns)
+        wanted = take(patchify(spec, self.patch).float().detach(), parts.hidden.flatten(1))
         if self.normalise:
             wanted = (wanted - wanted.mean(2, keepdim=True)) / (wanted.var(2, keepdim=True) + 1e-6).sqrt()
-        return (predicted - wanted).square().mean()
-
-    def decode(self, visible: Float[Tensor, "b k d"], order: Int[Tensor, "b l"], spec: Spec) -> Float[Tensor, "b l p"]:
-        """Patches of the whole grid from the visible tokens; `order` lists the visible ones first."""
-        x = self.enter(visible)
-        blank = self.hidden_token.to(x.dtype).expand(len(x), order.shape[1] - x.shape[1], -1)
-        x = take(torch.cat([x, blank], 1), order.argsort(1))
-        rows, columns = grid(spec, self.patch)
-        x = x + positions(rows, columns, x.shape[2], x.device).to(x.dtype)
-        return self.leave(self.decoder(x))
+        return (predicted.flatten(1, 2).float() - wanted).square().mean()

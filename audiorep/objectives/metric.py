@@ -23,7 +23,7 @@ class MetricLearning(Objective):
     Args:
         encoder: the encoder to train.
         projector: built on the encoder's width.
-        positives: where the positives come from; everything else is a negative.
+        positives: where the positives come from, and what is a negative: as a rule all else.
         loss: of z and a `Relation`.
         view: the kind of view that is used.
     """
@@ -47,9 +47,8 @@ class MetricLearning(Objective):
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         projections = [gather(self.student(spec)) for spec in views[self.view]]
         same = self.positives(batch)
-        return self.loss(
-            torch.cat(projections), relate(same, len(projections)), rng, float(cast(Tensor, self.progress))
-        )
+        relation = relate(same, len(projections), self.positives.apart(batch, same))
+        return self.loss(torch.cat(projections), relation, rng, float(cast(Tensor, self.progress)))
 
     def embeddings(self, spec: Spec) -> dict[str, Float[Tensor, "b d"]]:
         pooled = self.encoder(spec).pooled
@@ -65,9 +64,10 @@ class MetricLearning(Objective):
         return self.positives.partition()
 
 
-def relate(same: Tensor, views: int) -> Relation:
-    """The relation of all embeddings of `views` views, from that of the windows [b b]."""
+def relate(same: Tensor, views: int, apart: Tensor | None = None) -> Relation:
+    """The relation of all embeddings of `views` views, from that of the windows [b b]: who belongs together, and who is
+    pushed apart, which is all others where `apart` does not say so."""
     tiled = same.repeat(views, views)
     itself = torch.eye(len(tiled), dtype=torch.bool, device=same.device)
     view = torch.arange(views, device=same.device).repeat_interleave(len(same))
-    return Relation(tiled & ~itself, ~tiled, view)
+    return Relation(tiled & ~itself, ~tiled if apart is None else apart.repeat(views, views), view)

@@ -31,6 +31,10 @@ class Positives(nn.Module):
     def forward(self, batch: Batch) -> Same:
         raise NotImplementedError
 
+    def apart(self, batch: Batch, same: Same) -> Same:
+        """Which windows are pushed away from each other: all that do not belong together."""
+        return ~same
+
     def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
         """Before every pass over the corpus."""
 

@@ -13,9 +13,9 @@ from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import grid
 from audiorep.errors import AudiorepError
 from audiorep.losses.consistency import soft_cross_entropy
+from audiorep.masks import random_order
 from audiorep.objectives.base import Objective, Setting
 from audiorep.objectives.joint import Head
-from audiorep.objectives.masked import random_order
 from audiorep.queues import Queue
 from audiorep.teachers import Teacher
 from audiorep.types import Batch, Spec, Views

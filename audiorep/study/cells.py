@@ -105,7 +105,7 @@ def run_cell(cell: Cell, out: Path, threads: int, digest: Digest) -> Entry:
     ended = subprocess.run(
         command, env={**os.environ, **limits}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    entry: Entry = {**cell.facts, "overrides": list(cell.overrides), "seconds": round(time.monotonic() - began, 1)}
+    entry: Entry = {**cell.facts, "seconds": round(time.monotonic() - began, 1)}
     if ended.returncode:
         entry["status"] = "refused" if ended.returncode == 2 else "failed"
         entry["message"] = ended.stdout.strip()[-LEFT_IN_A_LOG:]

@@ -1,7 +1,7 @@
 """The comparison: every objective on several corpora with several seeds, beside mel, random and supervised."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 from audiorep.console import progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, accuracy, balanced_accuracy, paired_difference
+from audiorep.evaluate.predictions import NAME as PREDICTIONS
+from audiorep.evaluate.predictions import read_predictions
 from audiorep.files import read_json, write_text
 from audiorep.study.cells import Cell, run_cells
 from audiorep.study.figure import draw
@@ -131,22 +133,23 @@ def digest_in(study: Study) -> Any:
 
 
 def difference(run: Path, beside: Path, yardstick: str, score: str) -> tuple[float, float, float]:
-    """Score of a run minus that of a yardstick, with the 95 % interval of a paired bootstrap over groups.
+    """Score of a run minus that of a yardstick on the same rows, with the 95 % interval of a paired bootstrap over groups.
 
-    Where a protocol has several draws of labels, a sample's weight is that of its group in all draws at once.
+    Where labels were drawn several times, a group's samples are drawn together in all of them.
+
+    Raises:
+        AudiorepError: the two were not scored on the same rows.
     """
     protocol, metric = score.split("/")
-    own, other = load(run / "predictions.npz"), load(beside / "predictions.npz")
-    a, b = own[f"{protocol}"], other[f"{yardstick}/{protocol}"]
-    if not np.array_equal(own["row"], other["row"]):
-        raise AudiorepError(f"{run} and {beside} were scored on other rows: delete the second and run it again")
-    draws = a.shape[0] if a.ndim == 3 else 1
-    truth, group = np.tile(own["truth"], draws), np.tile(own["group"], draws)
-    first, second = (Predictions(truth, x.reshape(-1, x.shape[-1]).astype(float), group) for x in (a, b))
+    own, other = read_predictions(run / PREDICTIONS)[protocol], read_predictions(beside / PREDICTIONS)
+    first, second = joined(own), joined(other[f"{yardstick}/{protocol}"])
+    if not np.array_equal(first.truth, second.truth) or not np.array_equal(first.group, second.group):
+        raise AudiorepError(f"{run} and {beside} were scored on other rows: delete both, and run the study again")
     return paired_difference(first, second, METRICS[metric])
 
 
-def load(path: Path) -> Mapping[str, np.ndarray]:
-    """Arrays that `evaluation.predictions=true` left."""
-    with np.load(path, allow_pickle=False) as content:
-        return {name: content[name] for name in content.files}
+def joined(draws: Sequence[Predictions]) -> Predictions:
+    """The samples of several draws as one."""
+    return Predictions(
+        *(np.concatenate([getattr(draw, name) for draw in draws]) for name in ("truth", "score", "group"))
+    )

@@ -20,25 +20,37 @@ from audiorep.data.loader import decoded_waves
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import Embedded, embed_rows, extract_with
+from audiorep.evaluate.predictions import NAME as PREDICTIONS
+from audiorep.evaluate.predictions import write_predictions
+from audiorep.evaluate.protocol import Outcome, Sides
 from audiorep.evaluate.protocol import evaluate as run_protocols
 from audiorep.evaluate.report import Picture, Report, write_report
 from audiorep.evaluate.shortcut import find_shortcuts, nuisance_columns
-from audiorep.files import output_folder, write_json, write_text
+from audiorep.evaluate.tokens import Keeping
+from audiorep.files import output_folder, remove, write_json, write_text
 from audiorep.model import Model, ModelInfo, load_model
 from audiorep.types import generator
 from audiorep.views import Views
 
 log = logging.getLogger(__name__)
 
+PROTOCOLS, TOKEN_PROTOCOLS, YARDSTICKS = "protocols", "token_protocols", ("mel", "random")
 SHOWN = (
     "knn/accuracy",
     "knn/balanced_accuracy",
     "knn/cmap",
     "linear@1/balanced_accuracy",
     "linear@5/balanced_accuracy",
+    "linear/accuracy",
     "linear/balanced_accuracy",
     "linear/macro_f1",
     "linear/cmap",
+    "attentive/accuracy",
+    "attentive/balanced_accuracy",
+    "attentive/cmap",
+    "prototypical/accuracy",
+    "prototypical/balanced_accuracy",
+    "prototypical/cmap",
     "rankme",
     "embedding_std",
 )
@@ -90,33 +102,30 @@ def report_and_score(
     Raises:
         AudiorepError: a column of `evaluation.shortcut` is not there.
     """
+    check_evaluation(cfg)
     frame = corpus.manifest.frame
     columns = nuisance_columns(frame, cfg.evaluation.shortcut)
     windows = build.make_windows(cfg, corpus)
-    device = build.device_of(cfg.trainer.accelerator)
-    parts = build.model_parts(cfg)
-    bare = OmegaConf.create(parts | {"encoder": model.encoder.standalone(parts["encoder"])})
-    untrained = build.make_model(bare, cfg.seed).eval()
-    models = {"": model.eval().to(device), "random": untrained.to(device)}
-    with progress_bar("embedding") as progress:
-        workers = build.workers_for(cfg, windows)
-        embedded = embed_rows(windows, extract_with(models), cfg.data.batch_size, device, workers, progress)
-    model.cpu()
+    embedded = embed(cfg, corpus, model, windows)
     if not embedded.known.all():
         reasons = dict.fromkeys(reason for _, reason in embedded.failed)
         missing = int((~embedded.known).sum())
         notes = [*notes, f"{missing} row(s) cannot be decoded and are not scored: {'; '.join(list(reasons)[:3])}"]
         log.warning("%s", notes[-1])
     metrics: dict[str, float] = {}
-    if corpus.labelled.sum() and corpus.classes:
+    remove(out, (PREDICTIONS,))
+    if has_labels(corpus):
         try:
             sides, more = corpus.sides(embedded.known)
+            if embedded.too_large:
+                more = [*more, f"{', '.join(chosen(cfg, TOKEN_PROTOCOLS))}: not evaluated: {embedded.too_large}"]
             notes = [*notes, *more]
             for note in more:
                 log.warning("%s", note)
-            protocols = instantiate(cfg.evaluation.protocols)
-            chosen = {name: choose(protocols, name) for name in cfg.evaluation.protocol}
-            metrics = run_protocols(embedded.values, sides, instantiate(cfg.evaluation.settings), chosen)
+            found = score(cfg, embedded, sides)
+            metrics = found.scores
+            if cfg.evaluation.predictions:
+                write_predictions(found.said, sides, out / PREDICTIONS)
         except AudiorepError as error:
             notes = [*notes, f"not evaluated: {error}"]
             log.warning("not evaluated: %s", error)
@@ -136,11 +145,57 @@ def report_and_score(
     return metrics
 
 
-def choose(protocols: Mapping[str, Any], name: str) -> Any:
-    """The protocol of that name."""
-    if name not in protocols:
-        raise AudiorepError(f"evaluation.protocol={name} is not known; there are: {', '.join(protocols)}")
-    return protocols[name]
+def check_evaluation(cfg: DictConfig) -> None:
+    """Refuse what `evaluation` cannot mean.
+
+    Raises:
+        AudiorepError: a protocol or a yardstick of that name is not there.
+    """
+    for key, known in (
+        ("protocol", [*cfg.evaluation[PROTOCOLS], *cfg.evaluation[TOKEN_PROTOCOLS]]),
+        ("beside", list(YARDSTICKS)),
+    ):
+        for name in cfg.evaluation[key]:
+            if name not in known:
+                raise AudiorepError(f"evaluation.{key}={name} is not known; there are: {', '.join(known)}")
+
+
+def chosen(cfg: DictConfig, kind: str) -> dict[str, Any]:
+    """The protocols among `PROTOCOLS` or `TOKEN_PROTOCOLS` that were chosen."""
+    return {name: instantiate(part) for name, part in cfg.evaluation[kind].items() if name in cfg.evaluation.protocol}
+
+
+def has_labels(corpus: build.Corpus) -> bool:
+    """Whether there is something to evaluate by."""
+    return bool(corpus.labelled.any() and corpus.classes)
+
+
+def embed(cfg: DictConfig, corpus: build.Corpus, model: Model, windows: Windows) -> Embedded:
+    """All rows by the encoder and the yardsticks of `evaluation.beside`; with their tokens where a protocol wants them."""
+    device = build.device_of(cfg.trainer.accelerator)
+    models = {"": model.eval().to(device)}
+    if "random" in cfg.evaluation.beside:
+        parts = build.model_parts(cfg)
+        bare = OmegaConf.create(parts | {"encoder": model.encoder.standalone(parts["encoder"])})
+        models["random"] = build.make_model(bare, cfg.seed).eval().to(device)
+    keep, most = None, None
+    if chosen(cfg, TOKEN_PROTOCOLS) and has_labels(corpus):
+        items = windows.fixed_items()
+        keep = Keeping(len(items), cfg.evaluation.tokens.memory_gb * 2**30)
+        most = max(1, cfg.evaluation.tokens.per_row // max(of for _, _, of, _ in items))
+    with progress_bar("embedding") as progress:
+        workers = build.workers_for(cfg, windows)
+        extract = extract_with(models, "mel" in cfg.evaluation.beside, most)
+        embedded = embed_rows(windows, extract, cfg.data.batch_size, device, workers, progress, keep)
+    model.cpu()
+    return embedded
+
+
+def score(cfg: DictConfig, embedded: Embedded, sides: Sides) -> Outcome:
+    """What the chosen protocols say."""
+    settings = instantiate(cfg.evaluation.settings)
+    found = run_protocols(embedded.values, sides, settings, chosen(cfg, PROTOCOLS))
+    return found | run_protocols(embedded.tokens, sides, settings, chosen(cfg, TOKEN_PROTOCOLS))
 
 
 def show(metrics: Mapping[str, float]) -> None:
@@ -152,9 +207,10 @@ def show(metrics: Mapping[str, float]) -> None:
         (told, "shortcuts, the lower the better, 95 % bootstrap interval"),
         (task, "the objective's own task on held-out recordings"),
     ):
-        table = Table("metric", "encoder", "mel", "random", title=title)
+        beside = [name for name in YARDSTICKS if any(key.startswith(f"{name}/") for key in metrics)]
+        table = Table("metric", "encoder", *beside, title=title)
         for name in names:
-            table.add_row(escape(name), *(cell(metrics, prefix + name) for prefix in ("", "mel/", "random/")))
+            table.add_row(escape(name), *(cell(metrics, prefix + name) for prefix in ("", *(f"{n}/" for n in beside))))
         if names:
             console.print(table)
 

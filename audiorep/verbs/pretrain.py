@@ -21,7 +21,7 @@ from audiorep.console import TrainingBar
 from audiorep.data.audio import write_wav
 from audiorep.data.loader import StepSampler, decoded_waves, fixed_batches, to_device, train_loader
 from audiorep.data.manifest import Quarantined, write_quarantine
-from audiorep.data.sampler import label_codes
+from audiorep.data.sampler import count_shared, label_codes
 from audiorep.data.windows import Windows
 from audiorep.data.words import count_texts
 from audiorep.errors import AudiorepError
@@ -32,7 +32,7 @@ from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
 from audiorep.objectives.base import Setting
 from audiorep.types import Batch, generator
-from audiorep.verbs.evaluate import report_and_score
+from audiorep.verbs.evaluate import check_evaluation, report_and_score
 from audiorep.views import Views
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ NOT_SETTING = ("checkpoint_every_s", "workers", "cache_mb", "log_every", "health
 """Keys inside those that the next step does not depend on."""
 
 LEFT_BEHIND = ("last.ckpt", "logs", "quarantine.csv", "metrics.json", "report.html", "config.yaml", "golden.wav",
-               "config.json", "model.safetensors")  # fmt: skip
+               "config.json", "model.safetensors", "predictions.npz")  # fmt: skip
 """What an earlier run left in `out`: removed by overwrite=true."""
 
 
@@ -59,6 +59,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
         remove(out, LEFT_BEHIND)
     corpus = build.open_corpus(cfg, out)
     nuisance_columns(corpus.manifest.frame, cfg.evaluation.shortcut)  # a wrong name is said before training, not after
+    check_evaluation(cfg)
     cfg = build.fill_in_auto(cfg, corpus.manifest)
     stored = OmegaConf.load(out / "config.yaml") if cfg.resume and (out / "config.yaml").exists() else cfg
     chosen = stored if cfg.trainer.precision == "auto" else cfg  # what was chosen at the start holds for the whole run
@@ -161,6 +162,7 @@ def told(windows: Windows, views: Views, sampler: StepSampler, vocabulary: int) 
         classes=len(np.unique(codes[codes >= 0])),
         epochs=sampler.max_steps / sampler.steps_per_epoch,
         domains=len(np.unique(windows.domain[windows.domain >= 0])),
+        shared=count_shared(windows.label, windows.domain),
         vocabulary=vocabulary if windows.tokens.any() else 0,
         words=windows.tokens.shape[1],
         texts=count_texts(windows.tokens),

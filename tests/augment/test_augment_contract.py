@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from audiorep.augment import mix, spec, wave
+from audiorep.augment import known, mix, spec, wave
 from audiorep.types import generator
 
 WAVES = [wave.Crop(), wave.Gain(), wave.Shift(), wave.ColouredNoise(), wave.BackgroundMix()]
 SPECS = [
     spec.TimeMask(count=2), spec.FrequencyMask(), spec.RandomResizeCrop(), spec.Fader(frequency_strength=0.3),
-    spec.FrequencyShift(), mix.MixPower(),
+    spec.FrequencyShift(), mix.MixPower(), known.Pitch(), known.Speed(), known.TimeShift(),
 ]  # fmt: skip
 
 

@@ -11,7 +11,19 @@ from audiorep.evaluate.health import embedding_std, rankme
 from audiorep.evaluate.knn import knn_scores
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy
 from audiorep.evaluate.probe import few_labels, linear_scores
-from audiorep.evaluate.protocol import Protocol, Sides, evaluate, health, knn, linear, make_sides
+from audiorep.evaluate.protocol import (
+    Protocol,
+    Sides,
+    attentive,
+    evaluate,
+    health,
+    knn,
+    linear,
+    make_sides,
+    prototypical,
+)
+from audiorep.evaluate.token_probes import Fitting
+from audiorep.evaluate.tokens import Tokens
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "cmap")
 ALL = {"knn": knn, "linear": linear, "health": health}
@@ -31,7 +43,7 @@ def sides(multilabel: bool = False) -> tuple[Sides, np.ndarray]:
 
 def test_metrics_have_the_flat_names_of_the_design():
     made, embedding = sides()
-    scores = evaluate({"": embedding, "mel": embedding[:, :2], "random": embedding * 0 + 1}, made, FAST, ALL)
+    scores = evaluate({"": embedding, "mel": embedding[:, :2], "random": embedding * 0 + 1}, made, FAST, ALL).scores
     names = {f"{p}/{s}{end}" for p in ("knn", "linear", "linear@1", "linear@5") for s in SCORES
              for end in ("", "/low", "/high")} | {"rankme", "embedding_std"}  # fmt: skip
     assert set(scores) == {prefix + name for prefix in ("", "mel/", "random/") for name in names}
@@ -45,10 +57,10 @@ def test_metrics_have_the_flat_names_of_the_design():
 
 def test_only_the_protocols_chosen_are_run():
     made, embedding = sides()
-    assert set(evaluate({"": embedding}, made, FAST, {"health": health})) == {"rankme", "embedding_std"}
+    assert set(evaluate({"": embedding}, made, FAST, {"health": health}).scores) == {"rankme", "embedding_std"}
     no_intervals = Protocol(resamples=0, labels_per_class=["all"])
     out = evaluate({"": embedding}, made, no_intervals, {"linear": linear})
-    assert set(out) == {f"linear/{score}" for score in SCORES}
+    assert set(out.scores) == {f"linear/{score}" for score in SCORES}
 
 
 def test_knn_and_linear_score_the_test_side_by_the_training_side():
@@ -59,37 +71,64 @@ def test_knn_and_linear_score_the_test_side_by_the_training_side():
         ("linear", linear_scores(train, truth[:40], test, 3)),
     ]:
         expected = balanced_accuracy(Predictions(truth[40:], scores, made.group[40:]), np.ones((1, 20)))[0]
-        assert ALL[name](embedding, made, FAST)[f"{name}/balanced_accuracy"] == pytest.approx(expected)
+        out = ALL[name](embedding, made, FAST)
+        assert out.scores[f"{name}/balanced_accuracy"] == pytest.approx(expected)
+        np.testing.assert_allclose(out.said[name], scores)
 
 
 def test_few_labels_are_a_mean_over_draws():
     made, embedding = sides()
     out = linear(embedding, made, Protocol(labels_per_class=[2], draws=3, resamples=0, seed=5))
-    single = []
-    for seed in (5, 6, 7):
+    single, said = [], out.said["linear@2"]
+    assert said.shape == (3, 20, 3)
+    for draw, seed in enumerate((5, 6, 7)):
         rows = few_labels(made.truth[:40], 2, seed)
         scores = linear_scores(embedding[rows], made.truth[rows], embedding[40:], 3)
         single.append((scores.argmax(1) == made.truth[40:]).mean())
+        np.testing.assert_allclose(said[draw], scores)
     assert len(set(single)) > 1
-    assert out["linear@2/accuracy"] == pytest.approx(np.mean(single))
+    assert out.scores["linear@2/accuracy"] == pytest.approx(np.mean(single))
 
 
 def test_health_is_that_of_the_test_side():
     made, embedding = sides()
     z = torch.from_numpy(embedding[40:])
     expected = {"rankme": rankme(z), "embedding_std": embedding_std(z)}
-    assert health(embedding, made, FAST) == pytest.approx(expected)
+    assert health(embedding, made, FAST).scores == pytest.approx(expected)
     embedding[:40] = 1e3
-    assert health(embedding, made, FAST) == pytest.approx(expected)
+    assert health(embedding, made, FAST).scores == pytest.approx(expected)
 
 
 def test_multi_label_corpora_get_the_scores_that_make_sense_for_them():
     made, embedding = sides(multilabel=True)
     assert made.multilabel
-    scores = evaluate({"": embedding}, made, FAST, ALL)
+    scores = evaluate({"": embedding}, made, FAST, ALL).scores
     names = {f"{p}/cmap{end}" for p in ("knn", "linear") for end in ("", "/low", "/high")}
     assert set(scores) == names | {"rankme", "embedding_std"}
     assert scores["linear/cmap"] > 0.6
+
+
+@pytest.mark.parametrize("protocol, name", [(attentive, "attentive"), (prototypical, "prototypical")])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_probes_of_tokens_have_the_names_and_draws_of_the_others(protocol, name, multilabel):
+    made, embedding = sides(multilabel)
+    tokens = Tokens(embedding[:, None].astype(np.float16), np.arange(61))
+    run = functools.partial(protocol, fitting=Fitting(steps=40, lr=0.03), labels_per_class=[5, "all"])
+    out = evaluate({"": tokens, "random": tokens}, made, FAST, {name: run})
+    scores = ("cmap",) if multilabel else SCORES
+    budgets = (name,) if multilabel else (name, f"{name}@5")
+    assert set(out.scores) == {
+        f"{prefix}{p}/{s}{end}"
+        for prefix in ("", "random/")
+        for p in budgets
+        for s in scores
+        for end in ("", "/low", "/high")
+    }
+    assert set(out.said) == {prefix + p for prefix in ("", "random/") for p in budgets}
+    assert out.said[name].shape == (20, 3) and out.scores[f"{name}/cmap"] > 0.6
+    if not multilabel:
+        assert out.said[f"{name}@5"].shape == (2, 20, 3)
+        assert (out.said[f"{name}@5"][0] != out.said[f"{name}@5"][1]).any()
 
 
 @pytest.fixture

@@ -8,12 +8,23 @@ from small import COUNT, NAMES, batch, build, part, views
 
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
+from audiorep.learner import group_of, terms_of
+from audiorep.masks import Parts, Random
 from audiorep.objectives.masked import MaskedAutoencoder, patchify
 from audiorep.optim import Lars, decay_groups, warmup_cosine
 from audiorep.types import generator
 
-DRAWN_BY_POSITION = {"mae": "masks", "msn": "masks", "n_plus_one": "negatives"}
+DRAWN_BY_POSITION = {
+    **dict.fromkeys(("ijepa", "m2d", "eat", "dinov2"), "masks"),
+    "mae": "masks",
+    "msn": "masks",
+    "n_plus_one": "negatives",
+}
 """Where what is drawn depends on the place in the batch, so that shuffling draws anew."""
+DRAWN_BY_POSITION |= dict.fromkeys(("rotation", "jigsaw", "relative_position"), "puzzles")
+DRAWN_BY_POSITION |= {"multimodal_masked": "masks and the words of other rows"}
+DRAWN_BY_POSITION |= {"inpainting": "boxes"}
+DRAWN_BY_POSITION |= {"equivariance": "transformations", "ss_gan": "noise and flips"}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -21,12 +32,13 @@ def name(request):
     return request.param
 
 
-def test_each_term_alone_reaches_the_encoder(name):
+def test_each_term_alone_reaches_the_encoder_or_its_own_group(name):
     objective = build(name)
     for term in objective(views(0), batch(), generator(0)):
         objective.zero_grad()
         objective(views(0), batch(), generator(0))[term].backward()
-        reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in objective.encoder.parameters()]
+        groups = objective.parameter_groups() | {"main": list(objective.encoder.parameters())}
+        reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in groups[group_of(term)]]
         assert sum(reached) > 0.8 * len(reached), f"{name}: {term} reaches {sum(reached)} of {len(reached)}"
 
 
@@ -45,7 +57,7 @@ def test_the_loss_falls_on_a_fixed_batch(name):
     optimizer = torch.optim.AdamW(objective.parameter_groups()["main"], lr=2e-3)
     losses = []
     for _ in range(20):
-        loss = sum(objective(views(0), batch(), generator(0)).values())
+        loss = sum(terms_of("main", objective(views(0), batch(), generator(0))).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -134,34 +146,38 @@ def test_byol_teacher_has_no_gradient_follows_the_student_and_copies_buffers():
     torch.testing.assert_close(next(objective.teacher.parameters()), moved[0])
 
 
+def small_mae() -> MaskedAutoencoder:
+    return MaskedAutoencoder(Vit(dim=32, depth=1, heads=2, patch=(8, 8)), Random(0.75), dim=32, depth=1).eval()
+
+
 def test_mae_equals_a_written_out_loop():
     torch.manual_seed(0)
-    objective = MaskedAutoencoder(Vit(dim=32, depth=1, heads=2, patch=(8, 8)), dim=32, depth=1).eval()
+    objective = small_mae()
     spec = torch.randn(3, 1, 16, 24)
     ours = objective.reconstruction(spec, generator(5))
     order = torch.rand(3, 6, generator=generator(5)).argsort(1)
     visible = 2  # a quarter of six, rounded
-    tokens = objective.encoder(spec, keep=order[:, :visible]).tokens
-    decoded = objective.decode(tokens, order, spec)
+    parts = Parts(order[:, :visible], order[:, None, visible:])
+    decoded = objective.decoder(objective.encoder(spec, keep=parts.visible).tokens, parts, 2, 3)
     total, count = 0.0, 0
     for i in range(3):
-        for j in order[i, visible:].tolist():
+        for place, j in enumerate(order[i, visible:].tolist()):
             row, column = divmod(j, 3)
             patch = spec[i, 0, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8].flatten().double()
             patch = (patch - patch.mean()) / (patch.var() + 1e-6).sqrt()
-            total += float((decoded[i, j].double() - patch).square().sum())
+            total += float((decoded[i, 0, place].double() - patch).square().sum())
             count += len(patch)
     assert abs(float(ours) - total / count) < 1e-5
 
 
 def test_mae_cannot_see_what_it_predicts():
-    objective = MaskedAutoencoder(Vit(dim=32, depth=1, heads=2, patch=(8, 8)), dim=32, depth=1).eval()
+    objective = small_mae()
     spec = torch.randn(1, 1, 16, 24)
-    order = torch.tensor([[0, 4, 1, 2, 3, 5]])
-    before = objective.decode(objective.encoder(spec, keep=order[:, :2]).tokens, order, spec)
+    parts = Parts(torch.tensor([[0, 4]]), torch.tensor([[[1, 2, 3, 5]]]))
+    before = objective.decoder(objective.encoder(spec, keep=parts.visible).tokens, parts, 2, 3)
     changed = spec.clone()
     changed[..., 0:8, 8:16] = 9.0  # token 1, hidden
-    after = objective.decode(objective.encoder(changed, keep=order[:, :2]).tokens, order, changed)
+    after = objective.decoder(objective.encoder(changed, keep=parts.visible).tokens, parts, 2, 3)
     assert torch.equal(before, after)
 
 
@@ -176,7 +192,7 @@ def test_mae_refuses_an_encoder_without_patches():
     from audiorep.encoders.cnn import SmallCnn
 
     with pytest.raises(AudiorepError, match="ViT"):
-        MaskedAutoencoder(SmallCnn())
+        MaskedAutoencoder(SmallCnn(), Random())
 
 
 def test_lars_equals_its_formula():

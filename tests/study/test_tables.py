@@ -78,5 +78,3 @@ def test_a_sweep_leaves_a_table_and_marks_the_highest_rank(tmp_path, capsys):
     frame = pd.read_csv(tmp_path / "sweep.csv").set_index("run")
     assert frame.loc["b", "rankme"] == 20.0 and set(frame.index) == {"a", "b"}
     record({"a": {}}, tmp_path)  # a run without labels has no scores
-
-

@@ -1,0 +1,128 @@
+"""Masked modelling of latent targets: see some patches, say what a slow teacher makes of the hidden ones. I-JEPA, M2D and
+EAT are configs."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiorep.encoders.base import Encoder
+from audiorep.encoders.vit import grid, take
+from audiorep.errors import AudiorepError
+from audiorep.losses.precision import wide
+from audiorep.masks import Masking, patches_of
+from audiorep.objectives.base import Objective, Setting
+from audiorep.objectives.joint import PairLoss
+from audiorep.objectives.masked import Predictor
+from audiorep.teachers import Ema
+from audiorep.types import Batch, Spec, Views
+
+Tokens = Float[Tensor, "b l d"]
+
+
+class LatentMasking(Objective):
+    """``mean over hidden patches i of loss( predictor(encoder(visible))_i, sg(t_i) ) + utterance loss( U(pooled), sg(t) )``.
+
+    t_i are the teacher's tokens, each normalised to mean 0 and variance 1 over its dimensions (a layer norm without
+    parameters); t is their mean over the patches that the teacher sees, U a linear layer.
+
+    Args:
+        encoder: one with patches (a ViT). It sees nothing but the visible ones.
+        mask: draws visible and hidden patches.
+        teacher: an EMA of the encoder.
+        loss: of predictions and targets [n d], named terms.
+        layers: the targets are the mean over so many top layers' normalised tokens; null: the teacher's final tokens.
+        teacher_sees_all: the teacher encodes all patches; false: the hidden ones only.
+        masks: masks of each view. What the teacher says of the whole view serves them all.
+        utterance: weight of the loss between pooled embedding and pooled targets.
+        dim, depth, heads: the predictor's width, layers, attention heads.
+        view: the kind of view that is used.
+
+    Raises:
+        AudiorepError: an encoder without patches or with fewer layers, a teacher without a network of its own.
+
+    Source: Assran et al. 2023 (I-JEPA), arXiv:2301.08243, section 3; Niizumi et al. 2022 (M2D), arXiv:2210.14648,
+    section 2; Chen et al. 2024 (EAT), arXiv:2401.03497, section 3; top layers and several masks: Baevski et al. 2022
+    (data2vec 2.0), arXiv:2212.07525, section 3.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        mask: Masking,
+        teacher: Callable[[nn.Module], Ema],
+        loss: PairLoss,
+        layers: int | None = None,
+        teacher_sees_all: bool = True,
+        masks: int = 1,
+        utterance: float = 0.0,
+        dim: int = 96,
+        depth: int = 2,
+        heads: int = 3,
+        view: str = "global",
+    ) -> None:
+        super().__init__(encoder)
+        self.patch = patches_of(encoder)
+        if masks < 1:
+            raise AudiorepError(f"objective.masks={masks}: at least one is needed")
+        self.mask, self.loss, self.layers = mask, loss, layers
+        self.teacher_sees_all, self.masks, self.utterance, self.view = teacher_sees_all, masks, utterance, view
+        self.teacher = teacher(encoder)
+        if self.teacher.echoes:
+            raise AudiorepError("objective.teacher needs a network of its own: audiorep.teachers.Ema")
+        self.predictor = Predictor(encoder.dim, encoder.dim, dim, depth, heads)
+        self.say = nn.Linear(encoder.dim, encoder.dim) if utterance else nn.Identity()
+
+    def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, 1)
+        one = torch.zeros(1, 1, *self.patch, device=next(self.encoder.parameters()).device)
+        with torch.no_grad():
+            there = len(self.encoder(one).layers)
+        if self.layers is not None and not 1 <= self.layers <= there:
+            raise AudiorepError(
+                f"objective.layers={self.layers}: {type(self.encoder).__name__} has {there}; choose 1 to {there}, or null "
+                "for the final tokens"
+            )
+
+    def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        specs = views[self.view]
+        terms: dict[str, Tensor] = {}
+        for spec in specs:
+            whole = self.targets(spec) if self.teacher_sees_all else None
+            for _ in range(self.masks):
+                for name, value in self.one_mask(spec, whole, rng).items():
+                    terms[name] = terms.get(name, 0.0) + value / (len(specs) * self.masks)
+        return terms
+
+    def one_mask(self, spec: Spec, whole: Tokens | None, rng: torch.Generator) -> dict[str, Tensor]:
+        """The terms of one mask of one view; `whole` are the targets of all its patches, if they are known already."""
+        rows, columns = grid(spec, self.patch)
+        parts = self.mask(len(spec), rows, columns, rng, spec.device)
+        hidden = parts.hidden.flatten(1)
+        features = self.encoder(spec, keep=parts.visible)
+        predicted = self.predictor(features.tokens, parts, rows, columns)
+        seen = self.targets(spec, hidden) if whole is None else whole
+        wanted = seen if whole is None else take(whole, hidden)
+        terms = self.loss(predicted.flatten(0, 2), wanted.flatten(0, 1))
+        if self.utterance:
+            for name, value in self.loss(self.say(features.pooled), seen.mean(1)).items():
+                terms[f"utterance_{name}"] = self.utterance * value
+        return terms
+
+    @torch.no_grad()
+    def targets(self, spec: Spec, keep: Int[Tensor, "b k"] | None = None) -> Tokens:
+        """What the teacher makes of all patches, or of those that are kept."""
+        features = self.teacher.network(spec, keep=keep)
+        levels = [features.tokens] if self.layers is None else features.layers[-self.layers :]
+        normalised = [F.layer_norm(wide(level), level.shape[2:]) for level in levels]
+        return torch.stack(normalised).mean(0)
+
+    def embeddings(self, spec: Spec) -> dict[str, Float[Tensor, "b d"]]:
+        """The pooled embedding, and the target of the patch in the middle: the same for all where targets collapse."""
+        targets = self.targets(spec)
+        return {"backbone": self.encoder(spec).pooled, "target": targets[:, targets.shape[1] // 2]}
+
+    def after_step(self, progress: float) -> None:
+        self.teacher.update(self.encoder, progress)

@@ -1,0 +1,95 @@
+"""The comparison from end to end on a toy corpus: cells, yardsticks, differences, table, picture, and going on."""
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from audiorep.cli import compose, main, recipes
+from audiorep.evaluate.metrics import Predictions, balanced_accuracy, paired_difference
+from audiorep.evaluate.predictions import NAME
+from audiorep.study.cells import read_journal
+from audiorep.study.comparison import Study, cells_of, difference
+
+OBJECTIVES = {path.stem for path in (recipes().parent / "configs" / "objective").glob("*.yaml")}
+
+
+def recipe(*overrides):
+    return compose("run", list(overrides), recipes() / "ssl_comparison" / "recipe.yaml")
+
+
+def test_the_recipe_names_every_objective_and_no_other():
+    cfg = recipe("data=x")
+    named = {name for track in cfg.tracks.values() for name in track.objectives}
+    assert named == OBJECTIVES
+
+
+def test_every_cell_composes(tmp_path):
+    cfg = recipe("data=x")
+    study = Study(cfg.corpora, cfg.tracks, 400, tmp_path, tmp_path)
+    cells = list(cells_of(study))
+    assert len({cell.name for cell in cells}) == len(cells) > 200
+    for cell in cells[:: len(cells) // 12]:
+        made = compose("pretrain", [*cell.overrides, "out=x"])
+        assert made.trainer.max_steps in (1, 400) and made.evaluation.predictions
+    assert cells[0].name == "fsdd,cnn,yardstick,0"
+
+
+def test_the_toy_comparison(toy_corpus, tmp_path, capsys):
+    toy = {
+        "what": "Toys.",
+        "corpus": toy_corpus.name,
+        "seeds": [0],
+        "judge": "knn/accuracy",
+        "beside": ["linear/accuracy"],
+    }
+    arguments = [
+        "run", "ssl_comparison", f"data={toy_corpus.parent}", f"out={tmp_path / 'out'}", "steps=3",
+        "~corpora.fsdd", "~corpora.esc10", "~corpora.finch_bird0", "~tracks.vit",
+        f"+corpora.toy={{what: Toys, corpus: {toy['corpus']}, seeds: [0], judge: knn/accuracy, beside: [linear/accuracy], "
+        "skip: [], overrides: ['data.batch_size=16']}",
+        "tracks.cnn.objectives=[simclr,domain_adversarial]",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0, capsys.readouterr().err
+    journal = read_journal(tmp_path / "out" / "cells")
+    assert {name: entry["status"] for name, entry in journal.items()} == {
+        "toy,cnn,yardstick,0": "done", "toy,cnn,simclr,0": "done", "toy,cnn,domain_adversarial,0": "refused",
+    }  # fmt: skip
+    assert "data.domain" in journal["toy,cnn,domain_adversarial,0"]["message"]
+    entry = journal["toy,cnn,simclr,0"]
+    mean, low, high = entry["against"]["mel"]
+    yardstick = journal["toy,cnn,yardstick,0"]["metrics"]
+    assert mean == pytest.approx(entry["metrics"]["knn/accuracy"] - yardstick["mel/knn/accuracy"], abs=1e-4)
+    assert low <= mean <= high and entry["cpu_seconds"] > 0
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "| simclr | 1 |" in text and "| domain_adversarial | refused |" in text and "| mel | 1 |" in text
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
+
+
+def test_the_difference_pairs_rows_over_draws(tmp_path):
+    rng = np.random.default_rng(0)
+    truth, group = rng.integers(0, 3, 60), rng.integers(0, 6, 60)
+    scores = {name: rng.random((2, 60, 3)) for name in ("run", "mel")}
+    for folder, key in (("run", "linear@1"), ("mel", "mel/linear@1")):
+        (tmp_path / folder).mkdir()
+        arrays = {
+            key: scores[folder].astype(np.float16),
+            "row": np.arange(60),
+            "truth": truth,
+            "group": group.astype(str),
+        }
+        np.savez(tmp_path / folder / NAME, **arrays, classes=np.array(list("abc")))
+    found = difference(tmp_path / "run", tmp_path / "mel", "mel", "linear@1/balanced_accuracy")
+    each = [
+        paired_difference(*(Predictions(truth, scores[n][i], group) for n in ("run", "mel")), balanced_accuracy)[0]
+        for i in range(2)
+    ]
+    assert found[0] == pytest.approx(np.mean(each), abs=1e-6) and found[1] < found[0] < found[2]
+
+
+def test_a_corpus_that_is_not_there_is_refused_before_any_cell(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "ssl_comparison", f"data={tmp_path}", f"out={tmp_path / 'o'}"])
+    assert ended.value.code == 2 and "fsdd" in capsys.readouterr().err
+    assert OmegaConf.is_config(recipe("data=x"))
