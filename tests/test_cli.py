@@ -150,7 +150,7 @@ def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(toy_corpus, tmp_p
     assert (
         run("pretrain", "-m", f"corpus={toy_corpus}", f"out={out}", "seed=0,1", "evaluation.protocol=[knn]", *TINY) == 0
     )
-    assert sorted(path.name for path in out.iterdir()) == ["seed-0", "seed-1"]
+    assert sorted(path.name for path in out.iterdir()) == ["seed-0", "seed-1", "sweep.csv"]
     a, b = (load_file(out / name / "model.safetensors")["encoder.mix.0.weight"] for name in ("seed-0", "seed-1"))
     assert not np.array_equal(a, b)
 
@@ -209,7 +209,14 @@ def test_a_corrupt_file_among_good_ones_is_left_out_and_named(toy_corpus, tmp_pa
     assert "005.wav" in (out / "report.html").read_text()
 
 
-FOR_VIEWS = {"clean": "mae", "crop": "mae", "two_frontends": "vicreg_branches", "mel_and_wave": "vicreg_wave"}
+FOR_VIEWS = {
+    "noisy": "denoising_autoencoder",
+    "clean": "mae",
+    "crop": "mae",
+    "two_frontends": "vicreg_branches",
+    "mel_and_wave": "vicreg_wave",
+}
+OWN_KEYS = {"mae": [*TINY[2:6], "encoder.dim=48", "encoder.depth=1"], "denoising_autoencoder": TINY[:6]}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path("configs/views").glob("*.yaml")))
@@ -217,7 +224,7 @@ FOR_VIEWS = {"clean": "mae", "crop": "mae", "two_frontends": "vicreg_branches", 
 def test_every_views_config_trains_at_two_window_lengths(name, seconds, toy_corpus, tmp_path):
     keys = [f"views={name}", f"window.length_s={seconds}", f"out={tmp_path / 'run'}", "trainer.max_steps=2"]
     objective = FOR_VIEWS.get(name, "simclr")
-    tiny = [*TINY, *keys] if objective != "mae" else [*keys, *TINY[2:6], "encoder.dim=48", "encoder.depth=1"]
+    tiny = [*OWN_KEYS.get(objective, TINY), *keys]
     assert run("pretrain", f"corpus={toy_corpus}", f"objective={objective}", *tiny, "evaluation.protocol=[knn]") == 0
 
 

@@ -72,7 +72,7 @@ class Balanced:
         if by == "label" and not (groups["label"] >= 0).any():
             raise AudiorepError(
                 "the windows shall be drawn by label and no row of the training side has one: label some, or choose "
-                "positives=augmentation"
+                "positives=augmentation; against sites or recorders without labels: objective=domain_negatives"
             )
 
     def batches(

@@ -60,7 +60,8 @@ class Windows(Dataset[dict[str, Any]]):
 
     A row shorter than the window is centred in it. A longer one is cropped: at a place drawn from `draw` for training,
     at evenly spaced places for evaluation (`draw < 0`). Windows that do not depend on the draw are kept in memory, up to
-    `cache_bytes`; where all rows fit into it, long ones are kept whole, and windows are drawn from there. What cannot be decoded comes back as {"failed": (row, reason)}.
+    `cache_bytes`; where all rows fit into it, long ones are kept whole, and windows are drawn from there. What cannot be
+    decoded comes back as {"failed": (row, reason)}.
 
     Args:
         manifest: the corpus.

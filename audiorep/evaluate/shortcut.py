@@ -66,13 +66,10 @@ def nuisance_columns(
     for name in names:
         if name not in frame:
             raise AudiorepError(
-                f"{key}={name}: the corpus has no such column; there are: "
-                f"{', '.join(map(str, frame.columns))}"
+                f"{key}={name}: the corpus has no such column; there are: {', '.join(map(str, frame.columns))}"
             )
         if name == "label":
-            raise AudiorepError(
-                f"{key}=label: that is what an embedding should tell; name what it should not"
-            )
+            raise AudiorepError(f"{key}=label: that is what an embedding should tell; name what it should not")
     return names
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiorep.distributed import mean_over_ranks
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import grid, take
 from audiorep.errors import AudiorepError
@@ -20,20 +21,37 @@ from audiorep.teachers import Ema
 from audiorep.types import Batch, Spec, Views
 
 Tokens = Float[Tensor, "b l d"]
+Normalise = Callable[[Tokens], Tokens]
+
+
+def per_token(x: Tokens) -> Tokens:
+    """Each token with mean 0 and variance 1 over its dimensions: a layer norm without parameters."""
+    return F.layer_norm(wide(x), x.shape[2:])
+
+
+def over_batch(x: Tokens) -> Tokens:
+    """Each dimension with mean 0 and variance 1 over all tokens of the joined batch: a batch norm without parameters.
+
+    What all tokens share is taken away, so that targets cannot all become the same.
+    """
+    x = wide(x)
+    centred = x - mean_over_ranks(x.mean((0, 1)))
+    return centred * (mean_over_ranks(centred.square().mean((0, 1))) + 1e-5).rsqrt()
 
 
 class LatentMasking(Objective):
     """``mean over hidden patches i of loss( predictor(encoder(visible))_i, sg(t_i) ) + utterance loss( U(pooled), sg(t) )``.
 
-    t_i are the teacher's tokens, each normalised to mean 0 and variance 1 over its dimensions (a layer norm without
-    parameters); t is their mean over the patches that the teacher sees, U a linear layer.
+    t_i are the teacher's tokens, normalised; t is their mean over the patches that the teacher sees, U a linear layer.
 
     Args:
         encoder: one with patches (a ViT). It sees nothing but the visible ones.
         mask: draws visible and hidden patches.
         teacher: an EMA of the encoder.
         loss: of predictions and targets [n d], named terms.
-        layers: the targets are the mean over so many top layers' normalised tokens; null: the teacher's final tokens.
+        normalise: of each layer's tokens: `per_token`, or `over_batch`, which keeps short trainings from collapsing.
+        layers: the targets are the mean over so many top layers' normalised tokens, or over all if there are fewer; null:
+            the teacher's final tokens.
         teacher_sees_all: the teacher encodes all patches; false: the hidden ones only.
         masks: masks of each view. What the teacher says of the whole view serves them all.
         utterance: weight of the loss between pooled embedding and pooled targets.
@@ -41,7 +59,7 @@ class LatentMasking(Objective):
         view: the kind of view that is used.
 
     Raises:
-        AudiorepError: an encoder without patches or with fewer layers, a teacher without a network of its own.
+        AudiorepError: an encoder without patches, no layers, no masks, a teacher without a network of its own.
 
     Source: Assran et al. 2023 (I-JEPA), arXiv:2301.08243, section 3; Niizumi et al. 2022 (M2D), arXiv:2210.14648,
     section 2; Chen et al. 2024 (EAT), arXiv:2401.03497, section 3; top layers and several masks: Baevski et al. 2022
@@ -54,6 +72,7 @@ class LatentMasking(Objective):
         mask: Masking,
         teacher: Callable[[nn.Module], Ema],
         loss: PairLoss,
+        normalise: Normalise = per_token,
         layers: int | None = None,
         teacher_sees_all: bool = True,
         masks: int = 1,
@@ -67,7 +86,9 @@ class LatentMasking(Objective):
         self.patch = patches_of(encoder)
         if masks < 1:
             raise AudiorepError(f"objective.masks={masks}: at least one is needed")
-        self.mask, self.loss, self.layers = mask, loss, layers
+        if layers is not None and layers < 1:
+            raise AudiorepError(f"objective.layers={layers}: at least one is needed, or null for the final tokens")
+        self.mask, self.loss, self.normalise, self.layers = mask, loss, normalise, layers
         self.teacher_sees_all, self.masks, self.utterance, self.view = teacher_sees_all, masks, utterance, view
         self.teacher = teacher(encoder)
         if self.teacher.echoes:
@@ -77,14 +98,6 @@ class LatentMasking(Objective):
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1)
-        one = torch.zeros(1, 1, *self.patch, device=next(self.encoder.parameters()).device)
-        with torch.no_grad():
-            there = len(self.encoder(one).layers)
-        if self.layers is not None and not 1 <= self.layers <= there:
-            raise AudiorepError(
-                f"objective.layers={self.layers}: {type(self.encoder).__name__} has {there}; choose 1 to {there}, or null "
-                "for the final tokens"
-            )
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         specs = views[self.view]
@@ -116,8 +129,7 @@ class LatentMasking(Objective):
         """What the teacher makes of all patches, or of those that are kept."""
         features = self.teacher.network(spec, keep=keep)
         levels = [features.tokens] if self.layers is None else features.layers[-self.layers :]
-        normalised = [F.layer_norm(wide(level), level.shape[2:]) for level in levels]
-        return torch.stack(normalised).mean(0)
+        return torch.stack([self.normalise(level) for level in levels]).mean(0)
 
     def embeddings(self, spec: Spec) -> dict[str, Float[Tensor, "b d"]]:
         """The pooled embedding, and the target of the patch in the middle: the same for all where targets collapse."""

@@ -257,7 +257,8 @@ def make_report(
     batch = next(decoded_waves(windows, items))
     with torch.inference_mode():
         clean = model.frontend.picture(model.spectrogram(batch["wave"]))
-        made = views(batch["wave"], generator(cfg.seed, 1))["global"] if views is not None else []
+        kinds = views(batch["wave"], generator(cfg.seed, 1)) if views is not None else {}
+        made = kinds.get("global", [view for of_kind in kinds.values() for view in of_kind])
         augmented = [model.frontend.picture(view) for view in made]
     names = [frame["label"].iloc[int(row)] or "unlabelled" for row in batch["index"]]
     band_hz = model.frontend.shown.band_hz

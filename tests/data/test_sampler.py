@@ -13,7 +13,7 @@ from toy import stream
 from audiorep.data.labels import encode
 from audiorep.data.loader import StepSampler, collate
 from audiorep.data.manifest import scan
-from audiorep.data.sampler import Balanced, NearInTime, Shuffled, label_codes
+from audiorep.data.sampler import Balanced, NearInTime, Shuffled, count_shared, label_codes
 from audiorep.data.windows import Windows, WindowSpec
 from audiorep.errors import AudiorepError
 from audiorep.objectives import positives
@@ -143,6 +143,21 @@ def test_balanced_over_a_partition_waits_until_there_is_one(tmp_path):
     partition = np.array([0] * 12 + [1] * 4 + [5] * 3 + [-1])
     for items in draw(drawing, 9, 4, partition=partition):
         assert counts(items, partition) == [3, 3, 3] and 19 not in items[:, 0]
+
+
+def test_balanced_by_domain_holds_so_many_of_each_and_rows_of_no_domain_never_come(tmp_path):
+    windows = windows_of(tmp_path, calls(20))
+    windows.domain = np.array([0] * 12 + [1] * 5 + [2] * 2 + [-1])
+    for items in draw(Balanced(windows, by="domain", per_group=4), 8, 6):
+        assert counts(items, windows.domain) == [4, 4] and 19 not in items[:, 0]
+
+
+def test_labels_that_occur_in_two_domains_are_counted():
+    domain = np.array([0, 0, 1, -1, 1, 1])
+    assert count_shared(np.array([0, 1, 0, 1, 2, -1]), domain) == 1  # of 1 the second domain is unknown
+    several = np.array([[1, 0, 1], [0, 1, 0], [1, 0, np.nan], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    assert count_shared(several, domain) == 2
+    assert count_shared(np.full(6, -1), domain) == 0
 
 
 def test_balanced_without_labels_is_refused_with_the_remedy(tmp_path):

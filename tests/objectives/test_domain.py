@@ -11,7 +11,7 @@ import soundfile
 import torch
 from hydra.utils import instantiate
 from sklearn.metrics import balanced_accuracy_score
-from small import KINDS, batch, build, views
+from small import KINDS, batch, build, config, views
 from test_positives import batch as columns
 from test_positives import related
 from torch.nn import functional as F
@@ -21,7 +21,6 @@ from audiorep.build import domain_codes
 from audiorep.cli import compose
 from audiorep.compress import Compress
 from audiorep.data.demo import CALLS, SITES, make_world, write_clip
-from audiorep.data.sampler import Balanced, count_shared
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.vit import Vit
@@ -124,8 +123,7 @@ def test_the_head_learns_on_every_batch_and_only_in_training():
 
 def parts_of(name: str) -> Callable[[Encoder], Objective]:
     """Another objective as the base of the adversarial one."""
-    cfg = compose("pretrain", ["corpus=x", "out=x", f"objective={name}"])
-    return lambda encoder: instantiate(cfg.objective, encoder=encoder)
+    return lambda encoder: instantiate(config(name).objective, encoder=encoder)
 
 
 @pytest.mark.parametrize("name", ["moco", "byol", "mae", "swav", "domain_negatives"])
@@ -143,16 +141,47 @@ def test_any_objective_can_be_the_base(name):
     reached = [p.grad is not None and bool(p.grad.any()) for p in encoder.parameters()]
     assert sum(reached) > 0.8 * len(reached)
     objective.after_step(0.5)
-    assert objective.embeddings(views(0)["global"][0]).keys() == alone.embeddings(views(0)["global"][0]).keys()
+    spec = views(0)["global"][0]
+    assert objective.embeddings(spec).keys() == alone.embeddings(spec).keys()
+    assert objective.distributions(spec).keys() == alone.distributions(spec).keys()
 
 
-def test_a_base_that_uses_labels_or_clusters_is_asked_for_them():
-    objective = DomainAdversarial(SmallCnn(width=8, dim=64), parts_of("supcon"), DomainHead)
-    assert objective.uses_labels and not build("domain_adversarial").uses_labels
-    objective = DomainAdversarial(SmallCnn(width=8, dim=64), parts_of("deepcluster"), DomainHead)
+class Asked(Objective):
+    """Notes what it is asked, and answers something of its own."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.asked: list[str] = []
+
+    @property
+    def uses_labels(self) -> bool:
+        return True
+
+    def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        return {"adversary": [], "main": list(self.encoder.parameters())}
+
+    def after_step(self, progress: float) -> None:
+        self.asked.append(f"after {progress}")
+
+    def before_epoch(self, epoch, embed, rng) -> None:
+        self.asked.append(f"before {epoch}")
+
+    def measure(self, held_out, rng) -> dict[str, float]:
+        return {"accuracy": 0.5}
+
+    def partition(self) -> torch.Tensor:
+        return torch.arange(3)
+
+
+def test_the_base_is_asked_for_all_that_is_its_own():
+    objective = DomainAdversarial(SmallCnn(width=8, dim=64), Asked, DomainHead)
     objective.prepare(SETTING)
-    objective.before_epoch(0, lambda: torch.randn(256, 12, generator=generator(4)), generator(5))
-    assert len(objective.partition()) == 256 and objective.distributions(views(0)["global"][0])
+    objective.before_epoch(2, lambda: torch.zeros(3, 2), generator(0))
+    objective.after_step(0.5)
+    assert objective.base.asked == ["before 2", "after 0.5"] and float(objective.progress) == 0.5
+    assert objective.uses_labels and not build("domain_adversarial").uses_labels
+    assert objective.measure([], generator(0)) == {"accuracy": 0.5} and objective.partition().tolist() == [0, 1, 2]
+    assert list(objective.parameter_groups()) == ["adversary", "main"]
 
 
 def test_what_an_encoder_says_in_pieces_is_heard_whole():
@@ -242,28 +271,6 @@ def test_domains_are_numbered_over_the_training_side_and_others_are_unknown():
         domain_codes(frame, "place")
 
 
-def test_labels_in_two_domains_are_counted():
-    domain = np.array([0, 0, 1, -1, 1, 1])
-    assert count_shared(np.array([0, 1, 0, 1, 2, -1]), domain) == 1  # of 1 the second domain is unknown
-    several = np.array([[1, 0, 1], [0, 1, 0], [1, 0, math.nan], [0, 1, 0], [0, 0, 1], [0, 0, 0]], float)
-    assert count_shared(several, domain) == 2
-    assert count_shared(np.full(6, -1), domain) == 0
-
-
-def test_batches_drawn_by_domain_hold_so_many_of_each():
-    class Rows:
-        label = np.full(30, -1)
-        domain = np.array([0] * 20 + [1] * 6 + [2] * 3 + [-1])
-
-        def windows_per_row(self) -> np.ndarray:
-            return np.ones(30, int)
-
-    drawing = Balanced(Rows(), by="domain", per_group=4)
-    for items in drawing.batches(np.random.default_rng(0), 8, 5, 0, None):
-        domain = Rows.domain[items[:, 0]]
-        assert sorted(np.unique(domain, return_counts=True)[1].tolist()) == [4, 4] and domain.min() >= 0
-
-
 @pytest.mark.parametrize(
     ("name", "setting", "words"),
     [
@@ -287,55 +294,46 @@ def test_a_head_without_a_step_is_refused():
 
 # --------------------------------------------------- the site fades, the call stays
 
-RATE_HZ, TRAIN, TEST = 8000, 432, 432
-
-
-class AsGiven(torch.nn.Module):
-    """Stands for a front-end whose power has been computed before."""
-
-    gives_samples = False
-
-    def forward(self, power: torch.Tensor) -> torch.Tensor:
-        return power
+RATE_HZ, TRAIN, TEST, BATCH = 8000, 288, 288, 48
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory) -> dict:
-    """Power of demo clips, every call type at every site alike often: the first are trained on, the rest held out."""
+    """Demo clips, every call type at every site alike often; the first are trained on, the others held out."""
     folder, world = tmp_path_factory.mktemp("places"), make_world(0, RATE_HZ)
     rows = [write_clip(folder, world, index) for index in range(TRAIN + TEST)]
     wave = torch.from_numpy(np.stack([soundfile.read(folder / row["path"], dtype="float32")[0] for row in rows]))
-    power = Mel(RATE_HZ, win_s=0.05, hop_s=0.0125, bands=32)(wave[:, RATE_HZ // 5 : -RATE_HZ // 5])
-    compress = Compress()
-    compress.fit(power[:TRAIN])
+    wave = wave[:, RATE_HZ // 5 : -RATE_HZ // 5]
+    frontend, compress = Mel(RATE_HZ, win_s=0.05, hop_s=0.0125, bands=32), Compress()
+    compress.fit(frontend(wave[:TRAIN]))
     sites = [site.name for site in SITES]
     return {
-        "power": power,
-        "views": Views({"global": Branch(2, spec=[RandomResizeCrop(), Fader()])}, AsGiven(), compress),
+        "wave": wave,
+        "views": Views({"global": Branch(2, spec=[RandomResizeCrop(), Fader()])}, frontend, compress),
         "label": torch.tensor([list(CALLS).index(row["label"]) for row in rows]),
         "domain": torch.tensor([sites.index(row["site"]) for row in rows]),
     }
 
 
-def told_apart(places: dict, name: str, overrides: list[str], seed: int, steps: int = 100) -> dict[str, float]:
+def told_apart(places: dict, name: str, overrides: list[str], seed: int, steps: int = 80) -> dict[str, float]:
     """Train; balanced accuracy of linear probes for site and call on recordings that were not trained on."""
     cfg = compose("pretrain", ["corpus=x", "out=x", f"objective={name}", *overrides])
     torch.manual_seed(seed)
     objective = instantiate(cfg.objective, encoder=SmallCnn(width=8, dim=64))
-    objective.prepare(Setting(TRAIN, 72, KINDS, TRAIN, 12, 20.0, domains=6, shared=12))
+    objective.prepare(Setting(TRAIN, BATCH, KINDS, TRAIN, 12, 20.0, domains=6, shared=12))
     optimizer = torch.optim.AdamW(objective.parameter_groups()["main"], lr=3e-3)
     for step in range(steps):
         rng = generator(seed, step)
-        rows = torch.randperm(TRAIN, generator=rng)[:72]
+        rows = torch.randperm(TRAIN, generator=rng)[:BATCH]
         told = {"index": rows, "label": places["label"][rows], "domain": places["domain"][rows]}
-        loss = torch.stack(list(objective(places["views"](places["power"][rows], rng), told, rng).values())).sum()
+        loss = torch.stack(list(objective(places["views"](places["wave"][rows], rng), told, rng).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         objective.after_step((step + 1) / steps)
     objective.eval()
     with torch.no_grad():
-        embedding = objective.encoder(places["views"].clean(places["power"])).pooled.numpy()
+        embedding = objective.encoder(places["views"].clean(places["wave"])).pooled.numpy()
     out = {}
     for what, column in (("site", "domain"), ("call", "label")):
         truth = places[column].numpy()
@@ -353,7 +351,7 @@ def without(places) -> Callable[[int], dict[str, float]]:
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "fall", "loss"),
-    [("domain_adversarial", 0.15, 0.05), ("domain_negatives", 0.1, 0.02), ("domain_contrastive", 0.3, 0.0)],
+    [("domain_adversarial", 0.15, 0.05), ("domain_negatives", 0.08, 0.02), ("domain_contrastive", 0.2, 0.0)],
 )
 def test_the_site_fades_and_the_call_stays(name, fall, loss, seed, places, without):
     """Each beside SimCLR, of which it is a variant."""
