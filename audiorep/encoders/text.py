@@ -19,7 +19,7 @@ class CrossAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        self.q, self.kv, self.out = even(dim, dim), even(dim, 2 * dim), even(dim, dim)
 
     def forward(
         self, x: Float[Tensor, "b l d"], other: Float[Tensor, "b k d"], known: Bool[Tensor, "b k"] | None = None
@@ -27,6 +27,20 @@ class CrossAttention(nn.Module):
         q = self.q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(other).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return self.out(attend_to_known(q, k, v, known).transpose(1, 2).flatten(2))
+
+
+def even(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that starts with weights of variance ``1 / inputs``: what goes in comes out as strong.
+
+    By default it would come out a third as strong in power, and after several such layers one stream hardly hears the
+    other: sounds and words would be told to belong together three times as late.
+
+    Source: LeCun et al. 1998 (Efficient BackProp), doi:10.1007/3-540-49430-8_2, section 4.6.
+    """
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=inputs**-0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def attend_to_known(

@@ -22,7 +22,7 @@ FIRST = 0.01  # the part of training that counts as done before the first step, 
 
 
 class Reverse(torch.autograd.Function):
-    """``x`` forwards, ``-strength gradient`` backwards. Source: Ganin and Lempitsky 2015, arXiv:1409.7495, section 3.2."""
+    """``x`` forwards, ``-strength gradient`` backwards. Source: Ganin and Lempitsky 2015, arXiv:1409.7495."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, strength: Tensor) -> Tensor:
@@ -103,10 +103,10 @@ class DomainAdversarial(Objective):
         steps, lr: of the head's own training on each batch.
 
     Raises:
-        AudiorepError: fewer than two domains on the training side, or a head that does not learn.
+        AudiorepError: fewer than two domains on the training side, or steps below 1.
 
-    Source: Ganin and Lempitsky 2015, arXiv:1409.7495; Ganin et al. 2016, arXiv:1505.07818, eq. 9 and section 5.2.2 for
-    lambda. Several steps of the head, balance and any base are ours.
+    Source: Ganin and Lempitsky 2015, arXiv:1409.7495; Ganin et al. 2016, arXiv:1505.07818. Several steps of the head,
+    balance and any base are ours.
     """
 
     def __init__(

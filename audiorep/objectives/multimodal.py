@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from audiorep.data.words import FIRST, MASK
 from audiorep.distributed import gather, mine, rand
 from audiorep.encoders.base import Encoder
-from audiorep.encoders.text import CrossBlock, visible, with_whole, word_sets
+from audiorep.encoders.text import CrossBlock, even, visible, with_whole, word_sets
 from audiorep.encoders.vit import Block, grid, positions, take
 from audiorep.errors import AudiorepError
 from audiorep.losses.precision import wide
@@ -102,7 +102,7 @@ class MaskedMultimodal(Objective):
         dim = self.text.dim
         if dim % 4:
             raise AudiorepError(f"objective.text.dim={dim} must be a multiple of 4, for the positions of the patches")
-        self.enter = nn.Linear(self.encoder.dim, dim)
+        self.enter = even(self.encoder.dim, dim)
         self.hidden_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(dim), std=0.02))
         self.blocks = nn.ModuleList(CoBlock(dim, self.heads) for _ in range(self.depth))
         self.sound_norm, self.text_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)

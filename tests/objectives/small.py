@@ -46,7 +46,9 @@ def build(name: str) -> Objective:
     encoder = Vit(dim=48, depth=2, heads=2, patch=(8, 8)) if patches else SmallCnn(width=8, dim=64)
     cfg.encoder = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 64}  # for objectives with a second
     objective = instantiate(cfg.objective, encoder=encoder)
-    told = Setting(ROWS, 128, KINDS, ROWS, 4, 20.0, domains=2, shared=4, vocabulary=VOCABULARY, words=3, outputs=4, texts=4)
+    told = Setting(
+        ROWS, 128, KINDS, ROWS, 4, 20.0, domains=2, shared=4, vocabulary=VOCABULARY, words=3, outputs=4, texts=4
+    )
     objective.prepare(told)
     objective.before_epoch(0, lambda: torch.randn(ROWS, 12, generator=generator(4)), generator(5))
     return objective.train()
