@@ -47,7 +47,7 @@ class Flips(Task):
 
     A quarter turn would put time on the axis of frequency, which no recording does.
 
-    Source: after Gidaris et al. 2018, arXiv:1803.07728, section 3, with the four symmetries of a rectangle.
+    Source: after Gidaris et al. 2018, arXiv:1803.07728, with the four symmetries of a rectangle.
     """
 
     parts, classes = 1, 4
@@ -121,7 +121,7 @@ class Jigsaw(Tiles):
         permutations: K, chosen to differ in as many places as possible (`far_apart`).
         rows, columns, gap, normalise: as in `Tiles`.
 
-    Source: Noroozi and Favaro 2016, arXiv:1603.09246, section 3 and algorithm 1 (3 x 3 tiles, K up to 1000).
+    Source: Noroozi and Favaro 2016, arXiv:1603.09246 (3 x 3 tiles).
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class RelativePosition(Tiles):
         rows, columns: 1, or 3 and more.
         gap, normalise: as in `Tiles`.
 
-    Source: Doersch et al. 2015, arXiv:1505.05192, section 3 (patches of 96, gaps of 48, jitter of 7 pixels).
+    Source: Doersch et al. 2015, arXiv:1505.05192.
     """
 
     parts = 2
@@ -197,7 +197,7 @@ def far_apart(tiles: int, count: int) -> Int[Tensor, "k m"]:
     Raises:
         AudiorepError: fewer than two, or more than there are.
 
-    Source: Noroozi and Favaro 2016, arXiv:1603.09246, algorithm 1.
+    Source: Noroozi and Favaro 2016, arXiv:1603.09246.
     """
     if not 2 <= count <= min(math.factorial(tiles), 5000):
         raise AudiorepError(

@@ -22,7 +22,7 @@ class Generator(nn.Module):
         noise: width of the noise. width: channels of the last map; the first has four times as many.
         rows, columns: of the first map.
 
-    Source: the layout, not the sizes, after Miyato et al. 2018, arXiv:1802.05957, table 3; the stretching is ours.
+    A layout of our own, small enough for a CPU.
     """
 
     def __init__(self, noise: int = 64, width: int = 16, rows: int = 4, columns: int = 6) -> None:
@@ -73,8 +73,9 @@ class SelfSupervisedGan(Objective):
         alpha, beta: weights of the flips for the generator and for the discriminator.
         view: the kind of view that is real.
 
-    Source: Chen et al. 2019 (SS-GAN), arXiv:1811.11212, section 3 (alpha = .2, beta = 1; rotations there); hinge loss:
-    Miyato et al. 2018, arXiv:1802.05957, eq. 16-17.
+    Source: Chen et al. 2019 (SS-GAN), arXiv:1811.11212, section 3, with rotations; alpha = .2, beta = 1 and the one batch
+    as in the authors' code (google/compare_gan). Their spectral norm and gradient penalty are left out: the encoder is
+    to be used alone. Hinge loss: Miyato et al. 2018, arXiv:1802.05957.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ class Displacement(nn.Module):
     exp(s(p_mi, z_0i))) )``, s the cosine over tau, p the predictions, z the transformed and z_0 the untransformed
     embeddings. Other draws of the same sample are negatives too: only who knows the parameters tells them apart.
 
-    Source: Devillers and Lefort 2022 (EquiMod), arXiv:2211.01244, section 3; z_0 among the negatives is ours: it rules
+    Source: Devillers and Lefort 2022 (EquiMod), arXiv:2211.01244; z_0 among the negatives is ours: it rules
     out the trivial equivariance in which nothing moves.
     """
 
@@ -69,7 +69,7 @@ class Equivariance(Objective):
     Raises:
         AudiorepError: no transformation.
 
-    Source: Devillers and Lefort 2022 (EquiMod), arXiv:2211.01244, section 3; that some transformations are better kept
+    Source: Devillers and Lefort 2022 (EquiMod), arXiv:2211.01244; that some transformations are better kept
     than forgotten: Dangovski et al. 2022 (E-SSL), arXiv:2111.00899.
     """
 
