@@ -21,15 +21,17 @@ from audiorep.teachers import Ema
 from audiorep.types import Batch, Spec, Views
 
 Tokens = Float[Tensor, "b l d"]
-Normalise = Callable[[Tokens], Tokens]
+Places = Int[Tensor, "b l"]
+Normalise = Callable[[Tokens, Places, int], Tokens]
+"""Of one layer's tokens, the number of the patch of each, and how many patches there are."""
 
 
-def per_token(x: Tokens) -> Tokens:
+def per_token(x: Tokens, place: Places, patches: int) -> Tokens:
     """Each token with mean 0 and variance 1 over its dimensions: a layer norm without parameters."""
     return F.layer_norm(wide(x), x.shape[2:])
 
 
-def over_batch(x: Tokens) -> Tokens:
+def over_batch(x: Tokens, place: Places, patches: int) -> Tokens:
     """Each dimension with mean 0 and variance 1 over all tokens of the joined batch: a batch norm without parameters.
 
     What all tokens share is taken away, so that targets cannot all become the same.
@@ -37,6 +39,23 @@ def over_batch(x: Tokens) -> Tokens:
     x = wide(x)
     centred = x - mean_over_ranks(x.mean((0, 1)))
     return centred * (mean_over_ranks(centred.square().mean((0, 1))) + 1e-5).rsqrt()
+
+
+def per_patch(x: Tokens, place: Places, patches: int) -> Tokens:
+    """As `over_batch`, for each patch of the grid on its own: ``(x_i - mean_i) / sqrt(var_i + 1e-5)`` over the samples
+    of the joined batch that have patch i.
+
+    What all samples share at a place is taken away too. A teacher that has hardly learnt yet tells places apart better
+    than sounds, and a place can be said without having heard anything.
+    """
+    x, flat = wide(x), place.flatten()
+    count = mean_over_ranks(torch.bincount(flat, minlength=patches).to(x.dtype)).clamp_min(1e-9)[:, None]
+
+    def mean(of: Tokens) -> Float[Tensor, "patches d"]:
+        return mean_over_ranks(of.new_zeros(patches, of.shape[2]).index_add(0, flat, of.flatten(0, 1))) / count
+
+    centred = x - mean(x)[place]
+    return centred * (mean(centred.square()) + 1e-5).rsqrt()[place]
 
 
 class LatentMasking(Objective):
@@ -49,7 +68,8 @@ class LatentMasking(Objective):
         mask: draws visible and hidden patches.
         teacher: an EMA of the encoder.
         loss: of predictions and targets [n d], named terms.
-        normalise: of each layer's tokens: `per_token`, or `over_batch`, which keeps short trainings from collapsing.
+        normalise: of each layer's tokens: `per_token` as published; `over_batch`, which keeps short trainings from
+            collapsing; `per_patch`, which also keeps them from learning where a patch is instead of what it is.
         layers: the targets are the mean over so many top layers' normalised tokens, or over all if there are fewer; null:
             the teacher's final tokens.
         teacher_sees_all: the teacher encodes all patches; false: the hidden ones only.
@@ -128,8 +148,10 @@ class LatentMasking(Objective):
     def targets(self, spec: Spec, keep: Int[Tensor, "b k"] | None = None) -> Tokens:
         """What the teacher makes of all patches, or of those that are kept."""
         features = self.teacher.network(spec, keep=keep)
+        rows, columns = grid(spec, self.patch)
+        place = torch.arange(rows * columns, device=spec.device).expand(len(spec), -1) if keep is None else keep
         levels = [features.tokens] if self.layers is None else features.layers[-self.layers :]
-        return torch.stack([self.normalise(level) for level in levels]).mean(0)
+        return torch.stack([self.normalise(level, place, rows * columns) for level in levels]).mean(0)
 
     def embeddings(self, spec: Spec) -> dict[str, Float[Tensor, "b d"]]:
         """The pooled embedding, and the target of the patch in the middle: the same for all where targets collapse."""

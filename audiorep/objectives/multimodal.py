@@ -120,21 +120,24 @@ class MaskedMultimodal(Objective):
     # ---------------------------------------------------------- the streams
 
     def meet(self, sound: Sound, words: Int[Tensor, "b w"]) -> tuple[Sound, Text]:
-        """Both streams after the blocks: tokens of the sound, and of the whole and every word."""
+        """Both streams after the blocks: of the whole sound and its patches, of all words together and every one."""
         text, seen = self.text(words).tokens, with_whole(visible(words))
         for block in self.blocks:
             sound, text = block(sound, text, seen)
         return self.sound_norm(sound), self.text_norm(text)
 
     def listen(self, spec: Spec, parts: Parts | None = None) -> Sound:
-        """The sound's tokens as the blocks take them; of `parts` the visible ones, then blanks for the hidden ones."""
+        """As the blocks take a sound: its pooled embedding for the whole, then its tokens; of `parts` the visible ones,
+        then blanks for the hidden ones."""
         rows, columns = grid(spec, self.patch)
         place = positions(rows, columns, self.text.dim, spec.device)
-        x = self.enter(self.encoder(spec, keep=None if parts is None else parts.visible).tokens)
+        features = self.encoder(spec, keep=None if parts is None else parts.visible)
+        x, whole = self.enter(features.tokens), self.enter(features.pooled)[:, None]
         place = place.to(x.dtype)
         if parts is None:
-            return x + place
-        return torch.cat([x + place[parts.visible], self.hidden_token.to(x.dtype) + place[parts.hidden.flatten(1)]], 1)
+            return torch.cat([whole, x + place], 1)
+        blank = self.hidden_token.to(x.dtype) + place[parts.hidden.flatten(1)]
+        return torch.cat([whole, x + place[parts.visible], blank], 1)
 
     # ------------------------------------------------------------ the terms
 
@@ -145,7 +148,7 @@ class MaskedMultimodal(Objective):
         sound, text = self.meet(self.listen(spec, parts), words.masked_fill(hidden, MASK))
         wanted = take(patchify(spec, self.patch).float().detach(), parts.hidden.flatten(1))
         wanted = (wanted - wanted.mean(2, keepdim=True)) / (wanted.var(2, keepdim=True) + 1e-6).sqrt()
-        predicted = wide(self.name_patch(sound[:, parts.visible.shape[1] :]))
+        predicted = wide(self.name_patch(sound[:, 1 + parts.visible.shape[1] :]))
         patches = (predicted - wanted).square().mean()
         logits = wide(self.name_word(text[:, 1:])).transpose(1, 2)
         missed = F.cross_entropy(logits, words, reduction="none") * hidden
@@ -163,7 +166,7 @@ class MaskedMultimodal(Objective):
     def score(self, sound: Sound, words: Int[Tensor, "b w"]) -> PerRow:
         """The logit that these are the sound's words."""
         sound, text = self.meet(sound, words)
-        return self.match(sound.mean(1) * text[:, 0])[:, 0]
+        return self.match(sound[:, 0] * text[:, 0])[:, 0]
 
     # ---------------------------------------------------------- held out
 

@@ -295,7 +295,8 @@ def test_what_ships_equals_a_float64_loop(name):
 
 def test_every_metric_objective_that_ships_is_tested():
     files = Path("configs/objective").glob("*.yaml")
-    assert {file.stem for file in files if "parts/metric" in file.read_text()} == set(SHIPPED)
+    shipped = {file.stem for file in files if "parts/metric" in file.read_text()}
+    assert shipped - {"domain_negatives"} == set(SHIPPED), "tests/objectives/test_domain.py has the other one"
 
 
 # ------------------------------------------------------------ other libraries

@@ -70,7 +70,7 @@ def test_hidden_patches_and_words_equal_a_written_out_loop(objective, seen):
         for place, number in enumerate(parts.hidden[i, 0].tolist()):
             wanted = target[i, number]
             wanted = (wanted - wanted.mean()) / (wanted.var() + 1e-6).sqrt()
-            total += float((patch[i, parts.visible.shape[1] + place] - wanted).square().sum())
+            total += float((patch[i, 1 + parts.visible.shape[1] + place] - wanted).square().sum())
             count += len(wanted)
     assert float(patches) == pytest.approx(total / count, rel=1e-5)
     total, count = 0.0, 0
