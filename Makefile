@@ -21,8 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/audiorep demo out=runs/demo/latest overwrite=true
 
+# one process a core, one thread each: a file's tests stay together, as they share what they train
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: install
 	$(BIN)/python -m pytest -m slow
