@@ -7,7 +7,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from audiorep.cli import configs
 
@@ -40,14 +40,13 @@ def entry(name: str, cfg: Any) -> Entry:
 
 
 def parts(cfg: Any) -> str:
-    """Encoder, views, loss, teacher, positives and memory of a composed config, in words."""
-    objective = cfg.objective
+    """Encoder, views and all parts of the objective of a composed config, in words; not those that do nothing."""
     views = ", ".join(f"{branch.get('count', 1)} {name}" for name, branch in cfg.views.branches.items())
     found = {"encoder": cfg.hydra.runtime.choices.encoder, "views": views}
-    for name in ("loss", "teacher", "assign", "memory", "positives"):
-        target = OmegaConf.select(cfg, f"objective.{name}._target_") if name in objective else None
-        if target:
-            found[name] = str(target).rpartition(".")[2]
+    for name, part in cfg.objective.items():
+        kind = str(part.get("_target_", "")).rpartition(".")[2] if isinstance(part, DictConfig) else ""
+        if kind not in ("", "Identity"):
+            found[str(name)] = kind
     return "; ".join(f"{name} {value}" for name, value in found.items())
 
 

@@ -195,7 +195,8 @@ def compose(verb: str, overrides: list[str], source: Path | None = None) -> Any:
             raise AudiorepError(explain(source.stem, error, hydra_compose)) from None
         check_types(hydra_compose(source.stem), cfg)
     if missing:
-        raise AudiorepError(f"{verb} needs {missing[0]}=...; see audiorep {verb} --help")
+        command = verb if source.stem == verb else f"{verb} {source.parent.name}"
+        raise AudiorepError(f"{command} needs {missing[0]}=...; see audiorep {command} --help")
     return cfg
 
 
