@@ -22,7 +22,7 @@ from audiorep.data.loader import decoded_waves
 from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
 from audiorep.data.splits import Split, make_split
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
-from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary
+from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary, word_columns
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.protocol import Sides, make_sides
 from audiorep.evaluate.shortcut import encode as encode_column
@@ -154,6 +154,11 @@ def annotation_words(cfg: DictConfig, corpus: Corpus) -> tuple[np.ndarray, Vocab
     texts = annotation_texts(corpus.manifest.frame, cfg.data.words, cfg.labels.multilabel)
     vocabulary = learn_vocabulary([texts[row] for row in corpus.split.train])
     return vocabulary.encode(texts), vocabulary
+
+
+def words_hold_labels(cfg: DictConfig, corpus: Corpus) -> bool:
+    """Whether the label is among the annotation words."""
+    return "label" in word_columns(corpus.manifest.frame, cfg.data.words)
 
 
 def workers_for(cfg: DictConfig, windows: Windows) -> int:

@@ -192,7 +192,7 @@ def far_apart(tiles: int, count: int) -> Int[Tensor, "k m"]:
 
     One after the other that is taken whose smallest Hamming distance to those taken already is largest, of several
     such the one with the largest sum of distances (the source goes by the sum alone, which lets near twins in).
-    Candidates are all permutations of up to 7 tiles, 5000 random ones beyond.
+    Candidates are all permutations of up to 7 tiles, 5000 different random ones beyond.
 
     Raises:
         AudiorepError: fewer than two, or more than there are.
@@ -218,4 +218,7 @@ def _candidates(tiles: int) -> Iterable[tuple[int, ...]]:
     if tiles <= 7:
         return permutations(range(tiles))
     rng = generator(tiles)
-    return [tuple(range(tiles)), *(tuple(torch.randperm(tiles, generator=rng).tolist()) for _ in range(4999))]
+    found = {tuple(range(tiles)): None}
+    while len(found) < 5000:
+        found[tuple(torch.randperm(tiles, generator=rng).tolist())] = None
+    return found

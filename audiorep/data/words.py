@@ -68,15 +68,7 @@ def annotation_texts(
     Raises:
         AudiorepError: a column that is not there.
     """
-    if columns == "auto":
-        chosen = [column for column in USUAL if column in frame]
-    else:
-        chosen = [columns] if isinstance(columns, str) else list(columns or [])
-    for name in chosen:
-        if name not in frame:
-            raise AudiorepError(
-                f"data.words={name}: the corpus has no such column; there are: {', '.join(map(str, frame.columns))}"
-            )
+    chosen = word_columns(frame, columns)
     if not chosen:
         return [""] * len(frame)
     parts = [frame[column].map(lambda value: "" if pd.isna(value) else str(value)) for column in chosen]
@@ -84,6 +76,23 @@ def annotation_texts(
         place = chosen.index("label")
         parts[place] = parts[place].map(present)
     return [" ".join(row) for row in zip(*parts, strict=True)]
+
+
+def word_columns(frame: pd.DataFrame, columns: str | Sequence[str] | None = "auto") -> list[str]:
+    """The columns of a manifest that hold annotation words; "auto": those of `USUAL` that are there.
+
+    Raises:
+        AudiorepError: a column that is not there.
+    """
+    if columns == "auto":
+        return [column for column in USUAL if column in frame]
+    chosen = [columns] if isinstance(columns, str) else list(columns or [])
+    for name in chosen:
+        if name not in frame:
+            raise AudiorepError(
+                f"data.words={name}: the corpus has no such column; there are: {', '.join(map(str, frame.columns))}"
+            )
+    return chosen
 
 
 def present(label: str) -> str:

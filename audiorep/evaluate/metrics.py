@@ -4,11 +4,14 @@ Weights: every function takes `weight` [m n], one row per resample, how often ea
 one with all weights 1.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 Weight = Float[np.ndarray, "m n"]
 Scores = Float[np.ndarray, " m"]
@@ -107,12 +110,31 @@ def group_weights(group: np.ndarray, resamples: int, seed: int) -> Weight:
 
     Where there is only one group, its samples are drawn instead.
     """
-    names, member = np.unique(group, return_inverse=True)
-    if len(names) == 1:
-        member, names = np.arange(len(group)), np.arange(len(group))
+    member, units = units_of(group)
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=resamples)
+    counts = rng.multinomial(units, np.full(units, 1.0 / units), size=resamples)
     return counts[:, member].astype(float)
+
+
+def units_of(group: np.ndarray) -> tuple[Int[np.ndarray, " n"], int]:
+    """The number of each sample's group, and how many there are; of each sample itself where there is only one group."""
+    names, member = np.unique(group, return_inverse=True)
+    return (np.arange(len(group)), len(group)) if len(names) == 1 else (member, len(names))
+
+
+def bounds(resampled: Scores, group: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval from the values of a bootstrap over groups: their quantiles at ``q`` and ``1 - q``,
+    ``q = Phi(-sqrt(g / (g - 1)) t_{.975, g - 1})`` for g groups.
+
+    q is .025 for many groups and smaller for few: plain quantiles of six groups would hold what they should in 86 % of
+    the cases. For one sample: all values.
+
+    Source: Hesterberg 2015, arXiv:1411.5279, section 5.3 (expanded percentile interval).
+    """
+    units = units_of(group)[1]
+    q = norm.cdf(-math.sqrt(units / (units - 1)) * student_t.ppf(0.975, units - 1)) if units > 1 else 0.0
+    low, high = np.nanquantile(resampled, [q, 1.0 - q])
+    return float(low), float(high)
 
 
 def score_with_interval(p: Predictions, resamples: int = 300, seed: int = 0) -> dict[str, float]:
@@ -125,19 +147,25 @@ def score_with_interval(p: Predictions, resamples: int = 300, seed: int = 0) -> 
     for name, metric in (MULTI_LABEL if p.multilabel else SINGLE_LABEL).items():
         out[name] = float(metric(p, ones)[0])
         if resamples:
-            out[f"{name}/low"], out[f"{name}/high"] = (
-                float(q) for q in np.nanquantile(metric(p, weight), [0.025, 0.975])
-            )
+            out[f"{name}/low"], out[f"{name}/high"] = bounds(metric(p, weight), p.group)
     return out
 
 
 def paired_difference(
-    a: Predictions, b: Predictions, metric: Metric, resamples: int = 1000, seed: int = 0
+    a: Sequence[Predictions], b: Sequence[Predictions], metric: Metric, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Difference a - b of a metric on the same test samples, with its 95 % interval by paired bootstrap over groups."""
-    ones, weight = np.ones((1, len(a.truth))), group_weights(a.group, resamples, seed)
-    low, high = np.nanquantile(metric(a, weight) - metric(b, weight), [0.025, 0.975])
-    return float((metric(a, ones) - metric(b, ones))[0]), float(low), float(high)
+    """Difference a - b of a metric on the same test samples, with its 95 % interval by paired bootstrap over groups.
+
+    Each is one prediction, or several of the same samples (by draws of the labels), of whose scores the mean is taken.
+    """
+    group = a[0].group
+    ones, weight = np.ones((1, len(group))), group_weights(group, resamples, seed)
+
+    def mean(draws: Sequence[Predictions], of: Weight) -> Scores:
+        return np.stack([metric(draw, of) for draw in draws]).mean(0)
+
+    low, high = bounds(mean(a, weight) - mean(b, weight), group)
+    return float((mean(a, ones) - mean(b, ones))[0]), low, high
 
 
 def one_hot(index: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, "n c"]:

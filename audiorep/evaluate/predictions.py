@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Float16
@@ -38,14 +39,14 @@ def read_predictions(path: Path) -> dict[str, list[Predictions]]:
     """{"knn": [one], "linear@5": [one a draw], ..., "mel/knn": ...} of a file that `write_predictions` wrote.
 
     Raises:
-        AudiorepError: no such file.
+        AudiorepError: no such file, or a damaged one.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+            truth, group = held["truth"], held["group"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise AudiorepError(f"cannot read {path}: {error}; evaluation.predictions=true writes it") from error
-    truth, group = held["truth"], held["group"]
     return {
         name: [Predictions(truth, draw.astype(float), group) for draw in score.reshape(-1, *score.shape[-2:])]
         for name, score in held.items()

@@ -187,7 +187,8 @@ def measured(name: str, scores: np.ndarray, sides: Sides, protocol: Protocol) ->
 def make_sides(
     train: np.ndarray, test: np.ndarray, truth: np.ndarray, group: np.ndarray, classes: Sequence[str]
 ) -> tuple[Sides, list[str]]:
-    """Labelled rows of both sides; classes that one side lacks are left out, and named.
+    """Labelled rows of both sides; classes that one side lacks are left out, and named. So are, where rows have several
+    labels, classes that are not known to be absent from any row of a side: every ranking of its rows would be right.
 
     Raises:
         AudiorepError: nothing to evaluate: fewer than two classes (one, if multi-label) stand on both sides.
@@ -197,11 +198,19 @@ def make_sides(
     present = truth == 1 if multilabel else truth[:, None] == np.arange(len(classes))
     train, test = train[labelled[train]], test[labelled[test]]
     in_train, in_test = present[train].any(0), present[test].any(0)
-    both = np.flatnonzero(in_train & in_test)
+    absent = (truth == 0) if multilabel else ~present
+    told_apart = absent[train].any(0) & absent[test].any(0) if multilabel else np.ones(len(classes), bool)
+    both = np.flatnonzero(in_train & in_test & told_apart)
     notes: list[str] = []
     for c, name in enumerate(classes):
         count = int(present[:, c].sum())
         if c in both or not count:
+            continue
+        if in_train[c] and in_test[c]:
+            notes.append(
+                f"class '{name}' is not known to be absent from any row of one side and is left out of the evaluation: where "
+                f"rows name all that is heard, set labels.complete=true; else say '-{name}' of some"
+            )
             continue
         where = "test" if in_train[c] else "training"
         reason = "has a single example" if count == 1 else f"has no example on the {where} side"
@@ -209,8 +218,8 @@ def make_sides(
     needed = 1 if multilabel else 2
     if len(both) < needed:
         raise AudiorepError(
-            f"{len(both)} class(es) have labelled rows on both sides of the split: at least {needed} needed; "
-            "label more rows or choose another split"
+            f"{len(both)} class(es) can be evaluated: at least {needed} with labelled rows on both sides of the split "
+            "needed; label more rows or choose another split" + "".join(f"; {note}" for note in notes[:3])
         )
     if multilabel:
         kept = truth[:, both]

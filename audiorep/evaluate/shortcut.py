@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.confounding import contingency, cramers_v
-from audiorep.evaluate.metrics import Predictions, balanced_accuracy, group_weights, paired_difference
+from audiorep.evaluate.metrics import Predictions, balanced_accuracy, bounds, group_weights, paired_difference
 from audiorep.evaluate.probe import linear_scores
 
 USUAL = ("recorder", "device", "microphone", "site", "location", "station", "deployment")
@@ -137,7 +137,7 @@ def probe(
     said: dict[str, Predictions] = {}
     for name, embedding in embeddings.items():
         said[name] = Predictions(folds.value, held_out_scores(embedding[folds.rows], folds), folds.unit)
-        low, high = np.nanquantile(balanced_accuracy(said[name], weight), [0.025, 0.975])
+        low, high = bounds(balanced_accuracy(said[name], weight), folds.unit)
         key = f"{name}/shortcut/{column}".removeprefix("/")
         metrics |= {
             f"{key}/balanced_accuracy": float(balanced_accuracy(said[name], ones)[0]),
@@ -214,7 +214,7 @@ def is_clearly_better(ours: Predictions, mel: Predictions, values: int, seed: in
 
     The interval rules out luck with the recordings; the margin, differences too small to matter.
     """
-    difference, low, _ = paired_difference(ours, mel, balanced_accuracy, RESAMPLES, seed)
+    difference, low, _ = paired_difference([ours], [mel], balanced_accuracy, RESAMPLES, seed)
     told = float(balanced_accuracy(ours, np.ones((1, len(ours.truth))))[0])
     return difference > MARGIN and low > 0 and told > 1 / values + MARGIN
 

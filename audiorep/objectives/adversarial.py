@@ -131,5 +131,7 @@ class SelfSupervisedGan(Objective):
             right.append(named[0].argmax(1) == target[0])
             real.append(judged[0] > 0)
             fake.append(judged[1] > 0)
+        if not right:
+            return {}
         shares = {"accuracy": right, "real": real, "fake": fake}
         return {name: float(torch.cat(found).float().mean()) for name, found in shares.items()} | {"chance": 0.25}

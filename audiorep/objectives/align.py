@@ -61,15 +61,17 @@ class AudioText(Objective):
         self.student = Projected(encoder, projector(encoder.dim))
         self.make_text, self.make_text_projector, self.view = text, text_projector, view
         self.words: nn.Module = nn.Identity()
+        self.words_hold_labels = True
         self.log_scale = nn.Parameter(torch.tensor(-math.log(tau)))
 
     @property
     def uses_labels(self) -> bool:
-        return True
+        return self.words_hold_labels
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1)
         setting.wants_words()
+        self.words_hold_labels = setting.words_hold_labels
         text = self.make_text(setting.vocabulary)
         head = self.make_text_projector(text.dim)
         if head.dim != self.student.projector.dim:

@@ -26,7 +26,9 @@ class Setting:
     kind are made. labelled, classes: rows with a label, and how many labels there are. epochs: passes over the corpus.
     domains: values of `data.domain` on the training side. shared: labels that occur at two of these. vocabulary: numbers
     that `Batch.tokens` may hold, 0 where no row has annotation words. words: columns of `Batch.tokens`. outputs: classes
-    that `Batch.label` numbers. texts: how many different sets of annotation words there are.
+    that `Batch.label` numbers. texts: how many different sets of annotation words there are. words_hold_labels: whether
+    the label is among these words. absences: whether it is known of any row that a label does not apply to it, as is
+    always so where every row has one label.
     """
 
     rows: int
@@ -41,6 +43,8 @@ class Setting:
     words: int = 1
     outputs: int = 0
     texts: int = 0
+    words_hold_labels: bool = True
+    absences: bool = True
 
     def wants_views(self, kind: str, least: int) -> None:
         """Refuse fewer views of a kind than an objective compares."""
@@ -48,7 +52,7 @@ class Setting:
             made = ", ".join(f"{count} {name}" for name, count in self.views.items())
             raise AudiorepError(
                 f"this objective needs {least} view(s) of the kind '{kind}', and views= makes {made}: choose another views= "
-                "(byol_a makes two, multicrop small ones too)"
+                "(byol_a makes two global ones, multicrop local ones too, noisy a noisy and a clean one)"
             )
 
     def wants_domains(self) -> None:

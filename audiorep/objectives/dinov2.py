@@ -116,23 +116,24 @@ class SelfDistillation(Objective):
             raise AudiorepError("objective.teacher needs a network of its own: audiorep.teachers.Ema")
         self.assign_image, self.assign_patch = assign(image_prototypes), assign(patch_prototypes)
         self.koleo = KoLeo()
-        self.counts = {"image": image_prototypes, "patch": patch_prototypes}
+        self.image_prototypes = image_prototypes
         self.latest: list[Seen] = []
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1 if setting.views.get(self.local) else 2)
-        samples = setting.views[self.view] * setting.batch_size
-        for name, count in self.counts.items():
-            if self.assign_image.equal_shares and count > samples:
-                raise AudiorepError(
-                    f"objective.{name}_prototypes={count}: more than the {samples} views that are dealt out evenly to them "
-                    f"at each step; lower it to {samples} or less, or raise data.batch_size"
-                )
-            if count > setting.rows:
-                raise AudiorepError(
-                    f"objective.{name}_prototypes={count}: more than the {setting.rows} rows of the training side; "
-                    f"lower it to {setting.rows} or less"
-                )
+        if not self.image_weight:
+            return
+        samples, count = setting.views[self.view] * setting.batch_size, self.image_prototypes
+        if self.assign_image.equal_shares and count > samples:
+            raise AudiorepError(
+                f"objective.image_prototypes={count}: more than the {samples} views that are dealt out evenly to them "
+                f"at each step; lower it to {samples} or less, or raise data.batch_size"
+            )
+        if count > setting.rows:
+            raise AudiorepError(
+                f"objective.image_prototypes={count}: more than the {setting.rows} rows of the training side; "
+                f"lower it to {setting.rows} or less"
+            )
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         specs = views[self.view]

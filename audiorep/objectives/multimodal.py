@@ -53,7 +53,7 @@ class MaskedMultimodal(Objective):
     cross-entropy on whole sounds and words, where a row has with probability 1/2 the words of another row of the joined
     batch whose set of words differs. Words and alignment are means over the joined batch; rows without words have no part
     in them. What is kept after training is the encoder, which hears sounds alone. Words are annotations, and by default
-    the labels are among them: this objective trains with the labels of the training side.
+    the labels are among them: then this objective trains with the labels of the training side.
 
     Args:
         encoder: one with patches (a ViT).
@@ -90,14 +90,16 @@ class MaskedMultimodal(Objective):
         self.mask, self.word_ratio, self.view = mask, word_ratio, view
         self.weight = {"patches": 1.0, "words": 1.0, "alignment": 1.0} | dict(weight or {})
         self.make_text, self.depth, self.heads = text, depth, heads
+        self.words_hold_labels = True
 
     @property
     def uses_labels(self) -> bool:
-        return True
+        return self.words_hold_labels
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1)
         setting.wants_words()
+        self.words_hold_labels = setting.words_hold_labels
         self.text = self.make_text(setting.vocabulary)
         dim = self.text.dim
         if dim % 4:

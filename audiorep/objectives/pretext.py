@@ -57,4 +57,6 @@ class PretextTask(Objective):
             for views, _ in held_out
             for logits, target in [self.answers(spec, rng) for spec in views[self.view]]
         ]
+        if not right:
+            return {}
         return {"accuracy": float(torch.cat(right).float().mean()), "chance": 1.0 / self.task.classes}

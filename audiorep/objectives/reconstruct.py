@@ -182,16 +182,16 @@ def hidden_by(hide: Augment, params: dict[str, Tensor], spec: Spec) -> Cells:
 
 
 def refuse_idle(hide: Augment, count: int = 64) -> None:
-    """Refuse what hides nothing or everything, tried on `count` samples."""
+    """Refuse what hides nothing or everything of some samples, tried on `count`."""
     name, probe = type(hide).__name__, torch.zeros(count, 1, 64, 96)
     if hide.p < 1.0:
         raise AudiorepError(f"objective.hide.p={hide.p}: {name} must hide something of every sample; set it to 1")
     params = hide.sample(probe, generator(0))
     part = hidden_by(hide, params, probe).float().mean((1, 2, 3))
-    if not part.any():
+    if not part.all():
         raise AudiorepError(
-            f"objective.hide: {name} hides nothing, and there would be nothing to say: raise its sizes, or choose "
-            "audiorep.augment.spec.Cutout; for reconstruction of all cells set objective.hide=null"
+            f"objective.hide: {name} hides nothing of some samples, and there would be nothing to say: raise its sizes, or "
+            "choose audiorep.augment.spec.Cutout; for reconstruction of all cells set objective.hide=null"
         )
     if bool((part == 1.0).any()):
         raise AudiorepError(
@@ -201,7 +201,7 @@ def refuse_idle(hide: Augment, count: int = 64) -> None:
 
 def active_units(mean: Float[Tensor, "m d"]) -> int:
     """Units that say something, ``Var_x(E[z_j | x]) > 0.01``. Source: Burda et al. 2016, arXiv:1509.00519, section 5.2."""
-    return int((mean.double().var(0) > ACTIVE).sum())
+    return int((mean.double().var(0, correction=0) > ACTIVE).sum())
 
 
 class Tally:

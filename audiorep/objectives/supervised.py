@@ -46,6 +46,12 @@ class Supervised(Objective):
                 f"objective=supervised needs two labels or more, and the training side has {setting.classes} on "
                 f"{setting.labelled} row(s): label some, or choose an objective without labels, such as simclr"
             )
+        if not setting.absences:
+            raise AudiorepError(
+                "objective=supervised needs rows of which it is known that a label does not apply to them, and there are "
+                "none: to call everything present would be no error. Where rows name all that is heard, set "
+                'labels.complete=true; else name what is absent ("a|-b")'
+            )
         self.head = self.make_head(self.encoder.dim, outputs=setting.outputs)
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:

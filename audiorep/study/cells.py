@@ -22,16 +22,19 @@ class Cell:
     """One command of a study.
 
     name: unique in the study, and a file name. verb, overrides: what to run. facts: what the journal says besides.
+    command: what is run, as the journal keeps it, without the folders of this machine: a journalled cell whose command is
+    another one is run again.
     """
 
     name: str
     verb: str
     overrides: Sequence[str]
     facts: Mapping[str, Any]
+    command: str = ""
 
 
 Entry = dict[str, Any]
-"""A line of the journal: the cell's facts, `status` (done, refused, failed), `metrics`, `seconds`, `message`."""
+"""A line of the journal: the cell's facts, `command`, `status` (done, refused, failed), `metrics`, `seconds`, `message`."""
 
 Digest = Callable[[Cell, Path], Mapping[str, Any]]
 """What the journal shall keep of a finished cell, from its output folder."""
@@ -56,7 +59,7 @@ def run_cells(
     hours: float | None = None,
     told: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> dict[str, Entry]:
-    """Run the cells that the journal lacks or has as failed, `workers` at once, in their order; returns the whole journal.
+    """Run the cells that the journal does not have as done, `workers` at once, in their order; returns these cells' entries.
 
     Args:
         cells: what to run; names are unique.
@@ -67,13 +70,20 @@ def run_cells(
         hours: no cell is started after so many hours.
         told: called with (cells done, cells in all, name of the last).
 
-    A cell that refuses its input is journalled as refused, with the reason; one that fails otherwise as failed.
+    A cell that refuses its input is journalled as refused, with the reason; one that fails otherwise, or whose output
+    cannot be digested, as failed. Both are run again at the next start.
+
+    Raises:
+        AudiorepError: two cells of one name, no worker, no thread, a journal that cannot be read.
     """
     cells = list(cells)
     if len({cell.name for cell in cells}) < len(cells):
         raise AudiorepError("two cells of the study have the same name")
-    entries = read_journal(journal)
-    waiting = [cell for cell in cells if entries.get(cell.name, {}).get("status", "failed") == "failed"]
+    if workers < 1 or threads < 1:
+        raise AudiorepError(f"workers={workers}, threads={threads}: at least one of each is needed")
+    kept = read_journal(journal)
+    entries = {cell.name: kept[cell.name] for cell in cells if is_done(cell, kept)}
+    waiting = [cell for cell in cells if cell.name not in entries]
     done, stop = len(cells) - len(waiting), None if hours is None else time.monotonic() + 3600.0 * hours
     told(done, len(cells), "")
     running: dict[Future[Entry], Cell] = {}
@@ -97,6 +107,12 @@ def run_cells(
     return entries
 
 
+def is_done(cell: Cell, journal: Mapping[str, Entry]) -> bool:
+    """Whether the journal has the cell as done, by the same command."""
+    entry = journal.get(cell.name, {})
+    return entry.get("status") == "done" and entry.get("command") == cell.command
+
+
 def run_cell(cell: Cell, out: Path, threads: int, digest: Digest) -> Entry:
     """Run one cell in a process of its own, and say how it ended."""
     command = [sys.executable, "-m", "audiorep", cell.verb, *cell.overrides, f"out={out}", "overwrite=true"]
@@ -105,9 +121,12 @@ def run_cell(cell: Cell, out: Path, threads: int, digest: Digest) -> Entry:
     ended = subprocess.run(
         command, env={**os.environ, **limits}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    entry: Entry = {**cell.facts, "seconds": round(time.monotonic() - began, 1)}
+    entry: Entry = {**cell.facts, "command": cell.command, "seconds": round(time.monotonic() - began, 1)}
     if ended.returncode:
         entry["status"] = "refused" if ended.returncode == 2 else "failed"
         entry["message"] = ended.stdout.strip()[-LEFT_IN_A_LOG:]
         return entry
-    return {**entry, "status": "done", **digest(cell, out)}
+    try:
+        return {**entry, "status": "done", **digest(cell, out)}
+    except Exception as error:  # whatever it is, the other cells go on
+        return {**entry, "status": "failed", "message": f"{type(error).__name__}: {error}"[-LEFT_IN_A_LOG:]}

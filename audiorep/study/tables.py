@@ -1,5 +1,6 @@
 """The comparison as a table: from the journal's entries to means over seeds, and to Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,8 +86,9 @@ def markdown(table: pd.DataFrame, corpora: Mapping[str, Any]) -> str:
                 lines.append(line(row, columns))
             lines.append("")
     lines += [
-        "Differences: mean over seeds, in brackets the 95 % interval of a paired bootstrap over groups (ends averaged",
-        "over seeds), bold where it lies above 0 for every seed. ±: standard deviation over seeds. *: trained with labels.",
+        "Differences: mean over seeds, in brackets the 95 % interval of a paired bootstrap over groups (expanded percentile",
+        "interval, as groups are few; ends averaged over seeds), bold where it lies above 0 for every seed. ±: standard",
+        "deviation over seeds. *: trained with labels.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -108,4 +110,4 @@ def line(row: pd.Series, columns: Sequence[str]) -> str:
 
 def three(value: float) -> str:
     """Three digits, without a leading zero."""
-    return "" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
+    return "" if np.isnan(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")

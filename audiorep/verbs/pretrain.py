@@ -84,7 +84,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
             log.warning("left out: %s", reason)
             write_quarantine([*corpus.manifest.quarantined, *failed.values()], out / "quarantine.csv")
 
-    learner = make_learner(cfg, model, windows, out, on_failed, vocabulary.size)
+    learner = make_learner(cfg, model, windows, out, on_failed, vocabulary.size, build.words_hold_labels(cfg, corpus))
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     if any(augment.wants_background for augment in learner.views.augments):
         bank = build.background_bank(cfg, corpus, windows, rows)
@@ -115,9 +115,16 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
 
 
 def make_learner(
-    cfg: DictConfig, model: Model, windows: Windows, out: Path | None, on_failed: Any = None, vocabulary: int = 0
+    cfg: DictConfig,
+    model: Model,
+    windows: Windows,
+    out: Path | None,
+    on_failed: Any = None,
+    vocabulary: int = 0,
+    words_hold_labels: bool = True,
 ) -> Learner:
-    """Objective, views and learner of the config around a model. `vocabulary`: how many numbers the tokens may be."""
+    """Objective, views and learner of the config around a model. `vocabulary`: how many numbers the tokens may be;
+    `words_hold_labels`: whether labels are among them."""
     with build.seeded(cfg.seed + 1), build.plain_errors():
         objective = instantiate(cfg.objective, encoder=model.encoder)
         views = instantiate(cfg.views, frontend=model.frontend, compress=model.compress)
@@ -126,7 +133,7 @@ def make_learner(
         optimizer = instantiate(cfg.optimizer, _partial_=True)
         drawing = instantiate(cfg.data.sampler, windows=windows)
         sampler = StepSampler(drawing, cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
-        objective.prepare(told(windows, views, sampler, vocabulary))
+        objective.prepare(told(windows, views, sampler, vocabulary, words_hold_labels))
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     setting = {"rows": str(len(windows))} | flat({name: resolved[name] for name in SETTING_KEYS})
     return Learner(
@@ -151,9 +158,11 @@ def make_learner(
     )
 
 
-def told(windows: Windows, views: Views, sampler: StepSampler, vocabulary: int) -> Setting:
+def told(
+    windows: Windows, views: Views, sampler: StepSampler, vocabulary: int, words_hold_labels: bool = True
+) -> Setting:
     """What an objective is told of the training side."""
-    codes = label_codes(windows.label)
+    codes, several = label_codes(windows.label), windows.label.ndim == 2
     return Setting(
         rows=len(windows),
         batch_size=sampler.total,
@@ -166,16 +175,18 @@ def told(windows: Windows, views: Views, sampler: StepSampler, vocabulary: int) 
         vocabulary=vocabulary if windows.tokens.any() else 0,
         words=windows.tokens.shape[1],
         texts=count_texts(windows.tokens),
-        outputs=windows.label.shape[1] if windows.label.ndim == 2 else int(windows.label.max(initial=-1)) + 1,
+        words_hold_labels=words_hold_labels,
+        outputs=windows.label.shape[1] if several else int(windows.label.max(initial=-1)) + 1,
+        absences=not several or bool((windows.label == 0).any()),
     )
 
 
 def measure_task(
     cfg: DictConfig, corpus: build.Corpus, learner: Learner, tokens: np.ndarray, device: torch.device
 ) -> dict[str, float]:
-    """What the objective says of its own task on the held-out side: `held_out/...`; nothing where nothing is held out."""
+    """What the objective says of its own task on the held-out side: `held_out/...`; nothing where that was trained on."""
     held = corpus.split.test
-    if not len(held):
+    if not len(held) or cfg.transductive:
         return {}
     windows = build.make_windows(cfg, corpus, held)
     windows.tokens = tokens[held]
@@ -184,7 +195,7 @@ def measure_task(
 
     def batches() -> Iterator[tuple[types.Views, Batch]]:
         for raw in fixed_batches(windows, cfg.data.batch_size):
-            if len(raw["index"]) > 1:
+            if len(raw["index"]):
                 batch = to_device(raw, device)
                 yield learner.views(batch["wave"], rng), batch
 

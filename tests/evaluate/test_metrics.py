@@ -10,6 +10,7 @@ from audiorep.evaluate.metrics import (
     accuracy,
     average_precision,
     balanced_accuracy,
+    bounds,
     cmap,
     group_weights,
     macro_f1,
@@ -163,7 +164,7 @@ def test_the_interval_by_group_is_wider_than_by_row_where_groups_differ():
     by_group, by_row = width(group), width(np.arange(400))
     assert by_group > 2.5 * by_row
     assert by_row == pytest.approx(2 * 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 400), rel=0.2)
-    assert by_group == pytest.approx(2 * 1.96 * 0.3 / np.sqrt(10), rel=0.3)
+    assert by_group == pytest.approx(2 * 2.262 * 0.3 / np.sqrt(9), rel=0.3)  # t of nine degrees of freedom
 
 
 def test_without_resamples_there_are_no_intervals():
@@ -180,28 +181,46 @@ def test_perfect_predictions_score_one_with_an_interval_of_no_width():
 def test_a_paired_difference_has_the_sign_of_the_better_and_is_narrower_than_two_intervals():
     good, bad = predictions(0, 400, skill=2.0), predictions(0, 400, skill=1.5)
     assert (good.truth == bad.truth).all()
-    difference, low, high = paired_difference(good, bad, accuracy, 300)
+    difference, low, high = paired_difference([good], [bad], accuracy, 300)
     assert difference == pytest.approx(float((accuracy(good, one(good)) - accuracy(bad, one(bad)))[0]))
     assert 0 < low < difference < high
-    swapped = paired_difference(bad, good, accuracy, 300)
+    swapped = paired_difference([bad], [good], accuracy, 300)
     np.testing.assert_allclose(swapped, (-difference, -high, -low))
-    assert paired_difference(good, good, accuracy, 50) == (0.0, 0.0, 0.0)
+    assert paired_difference([good], [good], accuracy, 50) == (0.0, 0.0, 0.0)
     a, b = score_with_interval(good, 300), score_with_interval(bad, 300)
     unpaired = np.hypot(a["accuracy/high"] - a["accuracy/low"], b["accuracy/high"] - b["accuracy/low"])
     assert high - low < unpaired
 
 
-def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says():
+@pytest.mark.parametrize("groups", [6, 30])
+def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says(groups):
     covered, trials, true = 0, 150, 0.1
     for trial in range(trials):
         rng = np.random.default_rng([7, trial])
-        truth, group = rng.integers(0, 2, 300), np.repeat(np.arange(30), 10)
-        chance = rng.normal(0, 0.1, 30)[group]  # a hard recording is hard for both
-        both = [Predictions(truth, np.eye(2)[np.where(rng.random(300) < 0.6 + gain + chance, truth, 1 - truth)], group)
-                for gain in (true, 0.0)]  # fmt: skip
-        _, low, high = paired_difference(*both, accuracy, 200, seed=trial)
+        truth, group = rng.integers(0, 2, 300), np.repeat(np.arange(groups), 300 // groups)
+        chance = rng.normal(0, 0.1, groups)[group]  # a hard recording is hard for both
+        gains = (true + rng.normal(0, 0.05, groups)[group], 0.0)  # and one is better by more in some recordings
+        both = [[Predictions(truth, np.eye(2)[np.where(rng.random(300) < 0.6 + gain + chance, truth, 1 - truth)], group)]
+                for gain in gains]  # fmt: skip
+        _, low, high = paired_difference(*both, accuracy, 1000, seed=trial)
         covered += low <= true <= high
-    assert 0.87 <= covered / trials <= 0.995
+    assert 0.91 <= covered / trials <= 0.995
+
+
+def test_the_same_labels_drawn_several_times_make_no_interval_narrower():
+    good, bad = predictions(0, 60, skill=2.0), predictions(0, 60, skill=1.0)
+    for group in (np.zeros(60, int), np.arange(60) % 6):
+        once = [[Predictions(p.truth, p.score, group)] for p in (good, bad)]
+        assert paired_difference(*(9 * p for p in once), accuracy) == pytest.approx(paired_difference(*once, accuracy))
+
+
+def test_few_groups_widen_the_interval_as_a_t_distribution_does():
+    rng = np.random.default_rng(0)
+    resampled = rng.normal(0.0, np.sqrt(5 / 6) * 0.1 / np.sqrt(6), 200_000)  # means of six groups of deviation .1
+    low, high = bounds(resampled, np.arange(6))
+    assert (low, high) == pytest.approx((-2.571 * 0.1 / np.sqrt(6), 2.571 * 0.1 / np.sqrt(6)), rel=0.03)
+    low, high = bounds(resampled, np.arange(5000))
+    assert (low, high) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])), rel=0.01)
 
 
 def test_a_class_that_is_known_present_everywhere_has_no_average_precision():

@@ -58,7 +58,7 @@ def test_a_run_leaves_what_every_probe_said_of_every_test_row(pretrained, toy_co
 def test_two_encoders_are_compared_on_the_same_samples(pretrained):
     held = read_predictions(pretrained / "predictions.npz")
     (ours,), (mel,) = held["linear"], held["mel/linear"]
-    difference, low, high = paired_difference(ours, mel, accuracy, 50)
+    difference, low, high = paired_difference([ours], [mel], accuracy, 50)
     assert low <= difference <= high
     ones = np.ones((1, len(ours.truth)))
     assert difference == pytest.approx(float((accuracy(ours, ones) - accuracy(mel, ones))[0]))

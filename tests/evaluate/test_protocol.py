@@ -162,16 +162,25 @@ def test_unlabelled_rows_take_no_part(split):
 
 def test_too_few_classes_on_both_sides_are_an_error(split):
     for truth, count in [([0] * 10, 1), ([0] * 6 + [1] * 4, 0), ([-1] * 10, 0)]:
-        with pytest.raises(AudiorepError, match=rf"{count} class\(es\) have labelled rows on both sides"):
+        with pytest.raises(AudiorepError, match=rf"{count} class\(es\) can be evaluated: at least 2 with"):
             split(np.arange(6), np.arange(6, 10), np.array(truth))
 
 
 def test_multi_label_classes_that_one_side_lacks_are_left_out_and_named():
     nan = np.nan
-    truth = np.array([[1, 1, nan], [0, nan, 1], [nan] * 3, [1, 0, 0], [1, 0, nan], [nan, 0, nan]], np.float32)
+    truth = np.array([[1, 1, nan], [0, nan, 1], [nan] * 3, [1, 0, 0], [0, 0, nan], [nan, 0, nan]], np.float32)
     made, notes = make_sides(np.arange(3), np.arange(3, 6), truth, np.arange(6), ["a", "b", "c"])
     assert list(made.classes) == ["a"] and made.train.tolist() == [0, 1] and made.test.tolist() == [3, 4]
     np.testing.assert_array_equal(made.truth[:, 0], truth[:, 0])
     assert len(notes) == 2 and "'b'" in notes[0] and "'c'" in notes[1]
     with pytest.raises(AudiorepError, match=r"0 class\(es\)"):
         make_sides(np.arange(3), np.arange(2, 3), truth, np.arange(6), ["a", "b", "c"])
+
+
+def test_multi_label_classes_that_are_never_known_to_be_absent_are_left_out_and_named():
+    nan = np.nan
+    truth = np.array([[1, 1, 1], [0, nan, 0], [1, 1, 0], [0, 0, nan]], np.float32)
+    made, notes = make_sides(np.arange(2), np.arange(2, 4), truth, np.arange(4), ["a", "b", "c"])
+    assert list(made.classes) == ["a"] and len(notes) == 2 and "'b'" in notes[0] and "labels.complete=true" in notes[0]
+    with pytest.raises(AudiorepError, match=r"0 class\(es\) can be evaluated.*labels\.complete=true"):
+        make_sides(np.arange(2), np.arange(2, 4), np.where(truth == 0, nan, truth), np.arange(4), ["a", "b", "c"])

@@ -149,6 +149,8 @@ def test_words_that_do_not_tell_rows_apart_are_refused():
     with pytest.raises(AudiorepError, match=r"objective\.tau=0\.001 must lie between 0\.01 and 1"):
         objective_of("objective.tau=0.001")
     assert objective.uses_labels
+    objective.prepare(Setting(96, 16, KINDS, vocabulary=5, words=2, texts=2, words_hold_labels=False))
+    assert not objective.uses_labels
 
 
 def test_nothing_is_measured_where_nothing_is_held_out_or_has_words():

@@ -214,7 +214,6 @@ def test_a_weight_of_zero_leaves_a_term_out_and_trains_no_idle_head(left_out):
     ("changes", "setting", "words"),
     [
         ({}, Setting(500, 32, KINDS), "objective.image_prototypes=128: more than the 64 views"),
-        ({"image_prototypes": 32}, Setting(500, 32, KINDS), "objective.patch_prototypes=128: more than the 64 views"),
         ({}, Setting(100, 64, KINDS), "objective.image_prototypes=128: more than the 100 rows"),
         ({}, Setting(500, 128, {"global": 1}), "needs 2 view.s. of the kind 'global'"),
         (
@@ -231,3 +230,8 @@ def test_what_cannot_work_is_refused_with_the_remedy(changes, setting, words):
             made(**changes).prepare(setting)
         except Exception as error:
             raise (error.__cause__ or error) from None
+
+
+def test_prototypes_of_patches_and_of_a_head_that_is_left_out_may_be_many():
+    made(patch_prototypes=1024).prepare(Setting(500, 128, KINDS))
+    made(image_prototypes=1024, image_weight=0.0).prepare(Setting(500, 128, KINDS))

@@ -170,7 +170,10 @@ def test_what_cannot_be_trained_is_refused():
         objective_of(vit, "objective.text.dim=6", "objective.text.heads=2").prepare(
             Setting(96, 16, KINDS, vocabulary=5, texts=2)
         )
-    assert objective_of(vit).uses_labels
+    objective = objective_of(vit)
+    assert objective.uses_labels
+    objective.prepare(Setting(96, 16, KINDS, vocabulary=5, texts=2, words_hold_labels=False))
+    assert not objective.uses_labels
 
 
 def test_sounds_find_their_words_and_words_their_sounds_on_held_out_recordings():

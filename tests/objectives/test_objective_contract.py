@@ -115,6 +115,16 @@ def test_save_load_next_step_is_identical(name):
         assert torch.equal(value, again.state_dict()[key]), key
 
 
+def test_its_task_is_measured_on_any_number_of_held_out_windows(name):
+    objective = build(name).eval()
+    with torch.no_grad():
+        assert objective.measure(iter([]), generator(0)) == {}
+        for counts in ([1], [5, 1]):
+            held = [(views(i, count=count), batch(count)) for i, count in enumerate(counts)]
+            found = objective.measure(iter(held), generator(0))
+            assert all(isinstance(value, float) for value in found.values())
+
+
 @pytest.mark.parametrize("method", ["byol", "moco", "dino", "msn", "obow"])
 def test_an_ema_teacher_has_no_gradient_and_moves(method):
     objective = build(method)

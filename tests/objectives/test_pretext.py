@@ -9,7 +9,7 @@ from toy import tone, views_of, waves
 
 from audiorep.errors import AudiorepError
 from audiorep.objectives.base import Setting
-from audiorep.pretext import Flips, Jigsaw, RelativePosition, far_apart
+from audiorep.pretext import Flips, Jigsaw, RelativePosition, _candidates, far_apart
 from audiorep.types import generator
 
 STEPS = {(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)}
@@ -41,6 +41,7 @@ def test_permutations_differ_in_many_places(tiles, count, least):
     assert torch.equal(chosen.sort(1).values, torch.arange(tiles).expand(count, -1))
     distance = (chosen[:, None] != chosen).sum(2) + tiles * torch.eye(count, dtype=torch.int64)
     assert distance.min() >= least
+    assert len({tuple(row) for row in _candidates(8)}) == 5000
     drawn = torch.stack([torch.randperm(tiles, generator=generator(tiles, i)) for i in range(count)])
     assert ((drawn[:, None] != drawn).sum(2) + tiles * torch.eye(count, dtype=torch.int64)).min() < least
 

@@ -145,6 +145,7 @@ def test_boxes_differ_between_samples_and_the_upper_band_does_not():
     [
         (Fader(), "hides nothing"),
         (TimeMask(fraction=0.0), "hides nothing"),
+        (TimeMask(), "hides nothing of some samples"),
         (Cutout(frequency=(1.0, 1.0), time=(1.0, 1.0)), "whole samples"),
         (Cutout(p=0.5), "hide.p=0.5"),
     ],

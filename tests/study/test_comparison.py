@@ -5,10 +5,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from audiorep.cli import compose, main, recipes
+from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy, paired_difference
-from audiorep.evaluate.predictions import NAME
 from audiorep.study.cells import read_journal
-from audiorep.study.comparison import Study, cells_of, difference
+from audiorep.study.comparison import Study, cells_of, compare, difference
+from audiorep.study.tables import three
 
 OBJECTIVES = {path.stem for path in (recipes().parent / "configs" / "objective").glob("*.yaml")}
 
@@ -25,13 +26,13 @@ def test_the_recipe_names_every_objective_and_no_other():
 
 def test_every_cell_composes(tmp_path):
     cfg = recipe("data=x")
-    study = Study(cfg.corpora, cfg.tracks, 400, tmp_path, tmp_path)
+    study = Study(cfg.corpora, cfg.tracks, 400, tmp_path, tmp_path, tmp_path)
     cells = list(cells_of(study))
     assert len({cell.name for cell in cells}) == len(cells) > 200
     for cell in cells[:: len(cells) // 12]:
         made = compose("pretrain", [*cell.overrides, "out=x"])
         assert made.trainer.max_steps in (1, 400) and made.evaluation.predictions
-    assert cells[0].name == "fsdd,cnn,yardstick,0"
+    assert cells[0].name == "fsdd,cnn,yardstick,0" and str(tmp_path) not in cells[0].command
 
 
 def test_the_toy_comparison(toy_corpus, tmp_path, capsys):
@@ -62,6 +63,7 @@ def test_the_toy_comparison(toy_corpus, tmp_path, capsys):
     yardstick = journal["toy,cnn,yardstick,0"]["metrics"]
     assert mean == pytest.approx(entry["metrics"]["knn/accuracy"] - yardstick["mel/knn/accuracy"], abs=1e-4)
     assert low <= mean <= high and entry["cpu_seconds"] > 0
+    assert (tmp_path / "out" / "cells" / "toy,cnn,yardstick,0.npz").exists() and str(tmp_path) not in entry["command"]
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert "| simclr | 1 |" in text and "| domain_adversarial | refused |" in text and "| mel | 1 |" in text
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 5000
@@ -72,20 +74,42 @@ def test_the_difference_pairs_rows_over_draws(tmp_path):
     truth, group = rng.integers(0, 3, 60), rng.integers(0, 6, 60)
     scores = {name: rng.random((2, 60, 3)) for name in ("run", "mel")}
     for folder, key in (("run", "linear@1"), ("mel", "mel/linear@1")):
-        (tmp_path / folder).mkdir()
         arrays = {
             key: scores[folder].astype(np.float16),
             "row": np.arange(60),
             "truth": truth,
             "group": group.astype(str),
         }
-        np.savez(tmp_path / folder / NAME, **arrays, classes=np.array(list("abc")))
-    found = difference(tmp_path / "run", tmp_path / "mel", "mel", "linear@1/balanced_accuracy")
+        np.savez(tmp_path / f"{folder}.npz", **arrays, classes=np.array(list("abc")))
+    found = difference(tmp_path / "run.npz", tmp_path / "mel.npz", "mel", "linear@1/balanced_accuracy")
+    with pytest.raises(AudiorepError, match="no predictions of knn"):
+        difference(tmp_path / "run.npz", tmp_path / "mel.npz", "mel", "knn/balanced_accuracy")
     each = [
-        paired_difference(*(Predictions(truth, scores[n][i], group) for n in ("run", "mel")), balanced_accuracy)[0]
+        paired_difference(*([Predictions(truth, scores[n][i], group)] for n in ("run", "mel")), balanced_accuracy)[0]
         for i in range(2)
     ]
     assert found[0] == pytest.approx(np.mean(each), abs=1e-6) and found[1] < found[0] < found[2]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("corpora.fsdd.judge=knn/marco_f1", "corpora.fsdd.judge=knn/marco_f1.*macro_f1"),
+        ("hours=abc", "hours=abc"),
+        ("steps=0", "steps=0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_any_cell(tmp_path, override, message):
+    (tmp_path / "fsdd").mkdir()
+    (tmp_path / "fsdd" / "labels.csv").write_text("path\n")
+    with pytest.raises(AudiorepError, match=message):
+        compare(
+            recipe(f"data={tmp_path}", f"out={tmp_path / 'out'}", override, "~corpora.esc10", "~corpora.finch_bird0")
+        )
+
+
+def test_numbers_lose_their_leading_zero_and_no_other():
+    assert [three(x) for x in (0.5, -0.25, 110.7, 10.05, float("nan"))] == [".500", "-.250", "110.700", "10.050", ""]
 
 
 def test_a_corpus_that_is_not_there_is_refused_before_any_cell(tmp_path, capsys):
