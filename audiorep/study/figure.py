@@ -14,6 +14,7 @@ from audiorep.files import atomic
 
 BETTER, LEVEL, WORSE, LABELLED = "#3f9b4b", "#3f78c9", "#8a929a", "#e6842a"
 LINES = {"mel": ("#202428", "-"), "random": ("#8a929a", ":"), "supervised": ("#e6842a", "--")}
+KEY = "green: above mel, for every seed with the whole interval · blue: above mel · grey: below · orange: trained with labels"
 ROW_INCHES, PANEL_INCHES = 0.19, 3.6
 
 
@@ -30,6 +31,7 @@ def draw(table: pd.DataFrame, corpora: Mapping[str, Any], path: Path) -> None:
         for column, name in enumerate(names):
             panel(axes[row, column], table[(table.corpus == name) & (table.track == track)], str(corpora[name].judge))
             axes[row, column].set_title(f"{name}, {track}", fontsize=9, loc="left", fontweight="bold")
+    figure.supxlabel(KEY, fontsize=7)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
 
@@ -63,4 +65,5 @@ def panel(axes: Axes, part: pd.DataFrame, score: str) -> None:
     axes.grid(axis="x", linewidth=0.3, color="#d5dade")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.legend(fontsize=6, frameon=False, loc="lower right")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=6, frameon=False, loc="lower right")

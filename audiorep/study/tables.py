@@ -59,7 +59,9 @@ def summarise(entries: Sequence[Entry], corpora: Mapping[str, Any]) -> pd.DataFr
                 **means.to_dict(),
             }
         )
-    return pd.DataFrame(rows).sort_values(["corpus", "track", "score"], ascending=[True, True, False], kind="stable")
+    table = pd.DataFrame(rows).sort_values(["track", "score"], ascending=[True, False], kind="stable")
+    order = list(corpora)
+    return table.sort_values("corpus", key=lambda names: names.map(order.index), kind="stable")
 
 
 def markdown(table: pd.DataFrame, corpora: Mapping[str, Any]) -> str:
