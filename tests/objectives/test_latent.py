@@ -121,10 +121,10 @@ def test_the_target_gets_no_gradient_and_the_teacher_follows_slowly(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_hidden_patch_changes_the_target_and_not_the_prediction(method):
     objective = build(method).eval()
-    spec = views(0, count=1)["global"][0]
-    parts = Parts(torch.tensor([[0, 5, 9]]), torch.tensor([[[1, 2, 3], [4, 6, 7]]]))
+    spec = views(0, count=3)["global"][0]
+    parts = Parts(torch.tensor([[0, 5, 9]]).expand(3, -1), torch.tensor([[[1, 2, 3], [4, 6, 7]]]).expand(3, -1, -1))
     changed = spec.clone()
-    changed[..., 0:8, 8:16] += 9.0  # patch 1, hidden
+    changed[0, :, 0:8, 8:16] += 9.0  # patch 1, hidden
 
     def predicted(x: torch.Tensor) -> torch.Tensor:
         return objective.predictor(objective.encoder(x, keep=parts.visible).tokens, parts, 4, 4)
@@ -149,12 +149,12 @@ class Remember(torch.nn.Module):
 def test_the_teacher_of_m2d_does_not_see_what_the_student_sees_and_that_of_the_others_does(method, blind):
     objective = build(method).eval()
     objective.masks, objective.utterance, objective.loss = 1, 0.0, Remember()
-    spec = views(0, count=1)["global"][0]
-    row, column = divmod(int(objective.mask(1, 4, 4, generator(2), spec.device).visible[0, 0]), 4)
+    spec = views(0, count=3)["global"][0]
+    row, column = divmod(int(objective.mask(3, 4, 4, generator(2), spec.device).visible[0, 0]), 4)
     changed = spec.clone()
-    changed[..., 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 9.0
+    changed[0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 9.0
     for x in (spec, changed):
-        objective({"global": [x]}, batch(1), generator(2))
+        objective({"global": [x]}, batch(3), generator(2))
     before, after = objective.loss.targets
     assert torch.equal(before, after) == blind
 
