@@ -33,7 +33,7 @@ def even(inputs: int, outputs: int) -> nn.Linear:
     """A linear layer that starts with weights of variance ``1 / inputs``: what goes in comes out as strong.
 
     By default it would come out a third as strong in power, and after several such layers one stream hardly hears the
-    other: sounds and words would be told to belong together three times as late.
+    other.
 
     Source: LeCun et al. 1998 (Efficient BackProp), doi:10.1007/3-540-49430-8_2, section 4.6.
     """

@@ -54,7 +54,7 @@ def fit_temperature(logits: Float[np.ndarray, "n c"], truth: np.ndarray) -> floa
     Raises:
         AudiorepError: nothing is known of any row.
 
-    Source: Guo et al. 2017, arXiv:1706.04599, section 4.2 (temperature scaling).
+    Source: Guo et al. 2017, arXiv:1706.04599 (temperature scaling).
     """
     logits = np.asarray(logits, np.float64)
     known = ~np.isnan(truth) if truth.ndim == 2 else truth >= 0
@@ -83,7 +83,7 @@ def reliability(p: Float[np.ndarray, "n c"], truth: np.ndarray, bins: int = 15) 
     """How often predictions of each confidence are right: the likeliest class of each row, or, where a row has several
     labels, every known class of it.
 
-    Source: Guo et al. 2017, arXiv:1706.04599, eq. 2-3.
+    Source: Guo et al. 2017, arXiv:1706.04599.
     """
     if truth.ndim == 2:
         known = ~np.isnan(truth)
