@@ -55,6 +55,19 @@ class Setting:
                 "(byol_a makes two global ones, multicrop local ones too, noisy a noisy and a clean one)"
             )
 
+    def limits_prototypes(self, key: str, count: int, samples: int | None) -> None:
+        """Refuse more prototypes than there are rows, or than the `samples` of a step that are dealt out evenly to them."""
+        if samples is not None and count > samples:
+            raise AudiorepError(
+                f"objective.{key}={count}: more than the {samples} samples that are dealt out evenly to them at each step; "
+                f"lower it to {samples} or less, or raise data.batch_size"
+            )
+        if count > self.rows:
+            raise AudiorepError(
+                f"objective.{key}={count}: more than the {self.rows} rows of the training side; lower it to {self.rows} or "
+                "less"
+            )
+
     def wants_domains(self) -> None:
         """Refuse a training side of fewer than two sites or recorders."""
         if self.domains < 2:

@@ -121,19 +121,9 @@ class SelfDistillation(Objective):
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1 if setting.views.get(self.local) else 2)
-        if not self.image_weight:
-            return
-        samples, count = setting.views[self.view] * setting.batch_size, self.image_prototypes
-        if self.assign_image.equal_shares and count > samples:
-            raise AudiorepError(
-                f"objective.image_prototypes={count}: more than the {samples} views that are dealt out evenly to them "
-                f"at each step; lower it to {samples} or less, or raise data.batch_size"
-            )
-        if count > setting.rows:
-            raise AudiorepError(
-                f"objective.image_prototypes={count}: more than the {setting.rows} rows of the training side; "
-                f"lower it to {setting.rows} or less"
-            )
+        if self.image_weight:
+            samples = setting.views[self.view] * setting.batch_size if self.assign_image.equal_shares else None
+            setting.limits_prototypes("image_prototypes", self.image_prototypes, samples)
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         specs = views[self.view]

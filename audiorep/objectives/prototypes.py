@@ -113,16 +113,7 @@ class PrototypeMatching(Objective):
                 f"objective.memory.size={self.memory.size} is smaller than a batch of {setting.batch_size}: raise it, or "
                 f"lower data.batch_size to {self.memory.size}"
             )
-        if self.assign.equal_shares and self.count > setting.batch_size:
-            raise AudiorepError(
-                f"objective.prototypes={self.count}: more than the {setting.batch_size} samples that are dealt out evenly "
-                f"to them at each step; lower it to {setting.batch_size} or less, or raise data.batch_size"
-            )
-        if self.count > setting.rows:
-            raise AudiorepError(
-                f"objective.prototypes={self.count}: more than the {setting.rows} rows of the training side; "
-                f"lower it to {setting.rows} or less"
-            )
+        setting.limits_prototypes("prototypes", self.count, setting.batch_size if self.assign.equal_shares else None)
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         seen = views[self.view]

@@ -213,7 +213,7 @@ def test_a_weight_of_zero_leaves_a_term_out_and_trains_no_idle_head(left_out):
 @pytest.mark.parametrize(
     ("changes", "setting", "words"),
     [
-        ({}, Setting(500, 32, KINDS), "objective.image_prototypes=128: more than the 64 views"),
+        ({}, Setting(500, 32, KINDS), "objective.image_prototypes=128: more than the 64 samples"),
         ({}, Setting(100, 64, KINDS), "objective.image_prototypes=128: more than the 100 rows"),
         ({}, Setting(500, 128, {"global": 1}), "needs 2 view.s. of the kind 'global'"),
         (
