@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audiorep.errors import AudiorepError
 from audiorep.types import Spec
 
 
@@ -34,6 +35,10 @@ class Log(nn.Module):
     def forward(self, power: Spec) -> Spec:
         return torch.log(power + self.offset)
 
+    def inverse(self, x: Spec) -> Spec:
+        """``exp(x) - offset``, at least 0."""
+        return (torch.exp(x) - self.offset).clamp_min(0.0)
+
 
 class Decibel(nn.Module):
     """``10 log10(max(power, floor) / ref)``, with ``floor = ref 10^(-range_db / 10)``: `range_db` dB below `ref`."""
@@ -47,6 +52,10 @@ class Decibel(nn.Module):
 
     def forward(self, power: Spec) -> Spec:
         return 10.0 * torch.log10(power.clamp_min(self.ref * 10.0 ** (-self.range_db / 10.0)) / self.ref)
+
+    def inverse(self, x: Spec) -> Spec:
+        """``ref 10^(x / 10)``."""
+        return self.ref * 10.0 ** (x / 10.0)
 
 
 class Pcen(nn.Module):
@@ -92,6 +101,10 @@ class Pcen(nn.Module):
         weight = torch.where(frame[None] == 0, decay, self.smoothing * decay) * (lag >= 0)
         return energy @ weight.T
 
+    def inverse(self, x: Spec) -> Spec:
+        """There is none that could be computed."""
+        raise AudiorepError("mixup adds powers, and PCEN cannot be undone: choose compress=log or compress=decibel")
+
     def forward(self, power: Spec) -> Spec:
         energy = power * self.scale
         gain, bias, root = self.log_parameters.exp()[:, None, :, None].unbind(0)
@@ -106,6 +119,10 @@ class Identity(nn.Module):
         """Nothing to fit."""
 
     def forward(self, x: Spec) -> Spec:
+        return x
+
+    def inverse(self, x: Spec) -> Spec:
+        """x too."""
         return x
 
 
@@ -135,6 +152,10 @@ class FixedNorm(nn.Module):
     def forward(self, x: Spec) -> Spec:
         return (x - self.mean) / (self.spread * self.std)
 
+    def inverse(self, x: Spec) -> Spec:
+        """``x spread std + mean``."""
+        return x * (self.spread * self.std) + self.mean
+
 
 class ClipNorm(nn.Module):
     """``(x - mean) / std`` over each clip by itself."""
@@ -145,6 +166,12 @@ class ClipNorm(nn.Module):
     def forward(self, x: Spec) -> Spec:
         mean = x.mean((1, 2, 3), keepdim=True)
         return (x - mean) / ((x - mean).square().mean((1, 2, 3), keepdim=True) + 1e-5).sqrt()
+
+    def inverse(self, x: Spec) -> Spec:
+        """There is none: the clip's own level is gone."""
+        raise AudiorepError(
+            "mixup adds powers, and a clip that is normalised by itself has lost its level: set compress.norm to FixedNorm"
+        )
 
 
 class RunningNorm(nn.Module):
@@ -162,6 +189,11 @@ class RunningNorm(nn.Module):
 
     def forward(self, x: Spec) -> Spec:
         return self.norm(x)
+
+    def inverse(self, x: Spec) -> Spec:
+        """By the running averages."""
+        assert self.norm.running_mean is not None and self.norm.running_var is not None
+        return x * (self.norm.running_var + self.norm.eps).sqrt() + self.norm.running_mean
 
 
 class Compress(nn.Module):
@@ -182,3 +214,17 @@ class Compress(nn.Module):
 
     def forward(self, power: Spec) -> Spec:
         return self.norm(self.compression(power))
+
+    def inverse(self, spec: Spec) -> Spec:
+        """What the encoder sees back to power, as far as the compression kept it: for mixing sounds after augmentation.
+
+        Raises:
+            AudiorepError: a compression or normalisation that cannot be undone.
+        """
+        undo_norm: Callable[[Tensor], Tensor] = self.norm.inverse  # type: ignore[assignment]
+        undo: Callable[[Tensor], Tensor] = self.compression.inverse  # type: ignore[assignment]
+        return undo(undo_norm(spec.float()))
+
+    def check_inverse(self) -> None:
+        """Raise what `inverse` would raise."""
+        self.inverse(torch.zeros(1, 1, 1, 1, device=next(self.buffers(), torch.zeros(())).device))

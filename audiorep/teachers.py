@@ -2,16 +2,18 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from audiorep.encoders.base import Encoder
+from audiorep.errors import AudiorepError
 from audiorep.types import Spec
 
 Outputs = list[Float[Tensor, "b ..."]]
+Rows = Int[Tensor, " b"]
 
 
 class Teacher(nn.Module):
@@ -20,9 +22,18 @@ class Teacher(nn.Module):
     echoes = False
     """Whether the targets are the student's own outputs: then these have to be computed first."""
 
-    def forward(self, specs: list[Spec], student: Outputs) -> Outputs:
-        """Targets, one for each view; `student` are the student's own outputs for the same views."""
+    def prepare(self, rows: int, shape: Sequence[int]) -> None:
+        """Make what depends on the corpus: `rows` of the training side, `shape` of the student's output for one."""
+
+    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
+        """Targets, one for each view; `student` are the student's own outputs for the same views, `row` the manifest row
+        of each sample."""
         raise NotImplementedError
+
+    @property
+    def trained(self) -> nn.Module | None:
+        """The network that is better than the student at the end, where there is one."""
+        return None
 
     def update(self, student: nn.Module, progress: float) -> None:
         """Follow the student; `progress` runs from 0 to 1 over training."""
@@ -36,7 +47,7 @@ class Shared(Teacher):
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
 
-    def forward(self, specs: list[Spec], student: Outputs) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
         return student
 
 
@@ -48,7 +59,7 @@ class StopGradient(Teacher):
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
 
-    def forward(self, specs: list[Spec], student: Outputs) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
         return [output.detach() for output in student]
 
 
@@ -67,8 +78,12 @@ class Ema(Teacher):
         self.network = copy.deepcopy(student).requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, specs: list[Spec], student: Outputs) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
         return [self.network(spec) for spec in specs]
+
+    @property
+    def trained(self) -> nn.Module:
+        return self.network
 
     @torch.no_grad()
     def update(self, student: nn.Module, progress: float) -> None:
@@ -95,5 +110,45 @@ class Peer(Teacher):
         super().__init__()
         self.encoder, self.projector = encoder, projector(encoder.dim)
 
-    def forward(self, specs: list[Spec], student: Outputs) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
         return [self.projector(self.encoder(spec).pooled) for spec in specs]
+
+
+class Bank(Teacher):
+    """The student's own earlier outputs for a row, averaged over time without the bias of the start.
+
+    ``Z <- m Z + (1 - m) z`` after every look at a row, target ``Z / (1 - m^n)`` after n looks. Before the first, a row's
+    target is what the student says now, from which it cannot differ. Outputs should be probabilities: these are averaged.
+
+    Args:
+        momentum: m; 0 keeps the latest output only.
+
+    Source: Laine and Aila 2017, arXiv:1610.02242, algorithm 2 (temporal ensembling); with momentum 0 the earlier
+    predictions of Kim et al. 2021, arXiv:2006.12000 (self-distillation).
+    """
+
+    echoes = True
+
+    def __init__(self, student: nn.Module, momentum: float = 0.6) -> None:
+        super().__init__()
+        if not 0.0 <= momentum < 1.0:
+            raise AudiorepError(f"objective.teacher.momentum={momentum} must lie in [0, 1)")
+        self.momentum = momentum
+        self.register_buffer("total", torch.empty(0, 0))
+        self.register_buffer("looks", torch.empty(0))
+        self.total: Tensor
+        self.looks: Tensor
+
+    def prepare(self, rows: int, shape: Sequence[int]) -> None:
+        self.total, self.looks = torch.zeros(rows, *shape), torch.zeros(rows)
+
+    @torch.no_grad()
+    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
+        assert row is not None, "a bank needs the rows"
+        looks = self.looks[row].view(-1, *[1] * (self.total.ndim - 1))
+        known = self.total[row] / (1.0 - self.momentum**looks).clamp_min(1e-12)
+        targets = [torch.where(looks > 0, known.to(said.dtype), said.detach()) for said in student]
+        now = torch.stack(student).mean(0).to(self.total.dtype)
+        self.total[row] = self.momentum * self.total[row] + (1.0 - self.momentum) * now
+        self.looks[row] += 1.0
+        return targets

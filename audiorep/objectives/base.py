@@ -1,14 +1,17 @@
 """What every objective keeps to: views in, named and weighted loss terms out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from audiorep.classifier import Classifier
+from audiorep.compress import Compress
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
+from audiorep.pooling import Pooling, mean
 from audiorep.types import Batch, Spec, Views
 
 Embed = Callable[[], Float[Tensor, "m d"]]
@@ -28,7 +31,10 @@ class Setting:
     that `Batch.tokens` may hold, 0 where no row has annotation words. words: columns of `Batch.tokens`. outputs: classes
     that `Batch.label` numbers. texts: how many different sets of annotation words there are. words_hold_labels: whether
     the label is among these words. absences: whether it is known of any row that a label does not apply to it, as is
-    always so where every row has one label.
+    always so where every row has one label. counts: how many rows of the training side give each answer to each
+    question (see `audiorep.losses.answers`). compress: how the spectrograms of the views were compressed. pretrained:
+    whether the encoder has been trained before. names: of the classes, where the verb knows them. rate_hz: sample rate of the
+    windows.
     """
 
     rows: int
@@ -45,6 +51,21 @@ class Setting:
     texts: int = 0
     words_hold_labels: bool = True
     absences: bool = True
+    counts: Sequence[Sequence[int]] = ()
+    compress: Compress | None = None
+    pretrained: bool = False
+    names: Sequence[str] = ()
+    rate_hz: int = 0
+
+    @property
+    def answers(self) -> Float[Tensor, "q k"]:
+        """`counts` as a tensor; where nothing was counted, as if all answers were alike."""
+        return torch.tensor(self.counts or [[1] * max(1, self.outputs)], dtype=torch.float32)
+
+    @property
+    def several(self) -> bool:
+        """Whether a row may have several labels: then there is a question a class."""
+        return len(self.answers) == self.outputs
 
     def wants_views(self, kind: str, least: int) -> None:
         """Refuse fewer views of a kind than an objective compares."""
@@ -53,6 +74,20 @@ class Setting:
             raise AudiorepError(
                 f"this objective needs {least} view(s) of the kind '{kind}', and views= makes {made}: choose another views= "
                 "(byol_a makes two global ones, multicrop local ones too, noisy a noisy and a clean one)"
+            )
+
+    def wants_classes(self) -> None:
+        """Refuse a training side that cannot teach a classifier: fewer than two labels, or nothing known to be absent."""
+        if self.labelled < 2 or self.classes < 2:
+            raise AudiorepError(
+                f"a classifier needs two labels or more, and the training side has {self.classes} on {self.labelled} row(s): "
+                "label some, or choose an objective without labels, such as simclr"
+            )
+        if not self.absences:
+            raise AudiorepError(
+                "a classifier needs rows of which it is known that a label does not apply to them, and there are none: to "
+                "call everything present would be no error. Where rows name all that is heard, set labels.complete=true; "
+                'else name what is absent ("a|-b")'
             )
 
     def limits_prototypes(self, key: str, count: int, samples: int | None) -> None:
@@ -103,6 +138,16 @@ class Objective(nn.Module):
         """Whether labels of the training side train the encoder."""
         return False
 
+    @property
+    def classifier(self) -> Classifier | None:
+        """What it leaves for naming calls, if it trains a classifier; built by `prepare`."""
+        return None
+
+    @property
+    def pooling(self) -> Pooling:
+        """How the logits of the windows of a row become those of the row."""
+        return mean
+
     def prepare(self, setting: Setting) -> None:
         """Before training, before a state is loaded: refuse what cannot work, make what depends on the corpus.
 
@@ -136,6 +181,15 @@ class Objective(nn.Module):
 
     def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
         """After training: how well the task itself is done on recordings that were not trained on; named figures."""
+        return {}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the model card must say of a model that was trained so, such as the licence of its teacher."""
+        return {}
+
+    def watched(self) -> dict[str, float]:
+        """Other figures worth a curve, such as the part of the windows that counted at the last step."""
         return {}
 
     def partition(self) -> Int[Tensor, " m"] | None:

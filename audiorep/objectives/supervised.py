@@ -1,39 +1,54 @@
 """Supervised training: name the label of a call."""
 
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
+from audiorep.augment.labels import Mix
+from audiorep.classifier import Classifier
 from audiorep.distributed import gather
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
-from audiorep.losses.precision import wide
+from audiorep.losses.answers import LabelLoss, log_answers, truth_of
 from audiorep.objectives.base import HeldOut, Objective, Setting
+from audiorep.pooling import Pooling, bags_of, mean
 from audiorep.types import Batch, Views
 
 
 class Supervised(Objective):
-    """``mean over labelled windows of -log softmax(head(pooled))_label``; several labels: binary cross-entropy.
+    """``mean over labelled windows of -log softmax(classifier(view))_label``, or another `loss` of labels.
 
     With several labels a window each known one counts alike, present or absent; what is unknown (NaN) does not count.
-    Unlabelled windows do not either. Every view of a window is asked.
+    Unlabelled windows do not either. Every view of a window is asked. Weak labels, which say that a call is somewhere
+    in a long row: with `pool` the logits of all windows of a row in the batch are pooled before they are asked
+    (draw several of each: data.sampler=bags).
 
     Args:
         encoder: the encoder to train.
-        head: built on the encoder's width and told `outputs`, the number of classes.
+        loss: of answers.
+        mix: mixes views and their labels.
+        dropout: part of the embedding that is dropped before the linear layer.
+        pool: from logits of windows to logits of a row; None: every window is asked for the label of its row.
         view: the kind of view that is used.
 
     Raises:
-        AudiorepError: fewer than two labels on the training side.
+        AudiorepError: fewer than two labels on the training side; `mix` together with `pool`.
+
+    Source: weak labels as in multiple-instance learning, Maron and Lozano-Perez 1998, NeurIPS.
     """
 
-    def __init__(self, encoder: Encoder, head: Callable[..., nn.Module], view: str = "global") -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: LabelLoss,
+        mix: Mix,
+        dropout: float = 0.0,
+        pool: Pooling | None = None,
+        view: str = "global",
+    ) -> None:
         super().__init__(encoder)
-        self.make_head, self.view = head, view
-        self.head: nn.Module = nn.Identity()
+        if mix.mixes and pool is not None:
+            raise AudiorepError("mix= and pool=: a mixture of windows belongs to no row; choose mix=none")
+        self.loss, self.dropout, self.mix, self.pool, self.view = loss, dropout, mix, pool, view
 
     @property
     def uses_labels(self) -> bool:
@@ -41,41 +56,43 @@ class Supervised(Objective):
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1)
-        if setting.labelled < 2 or setting.classes < 2:
-            raise AudiorepError(
-                f"objective=supervised needs two labels or more, and the training side has {setting.classes} on "
-                f"{setting.labelled} row(s): label some, or choose an objective without labels, such as simclr"
-            )
-        if not setting.absences:
-            raise AudiorepError(
-                "objective=supervised needs rows of which it is known that a label does not apply to them, and there are "
-                "none: to call everything present would be no error. Where rows name all that is heard, set "
-                'labels.complete=true; else name what is absent ("a|-b")'
-            )
-        self.head = self.make_head(self.encoder.dim, outputs=setting.outputs)
+        setting.wants_classes()
+        self.student = Classifier(self.encoder, setting.outputs, self.dropout)
+        self.loss.fit(setting.answers)
+        self.mix.prepare(setting.compress)
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.student
+
+    @property
+    def pooling(self) -> Pooling:
+        return self.pool or mean
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
-        label = gather(batch["label"])
-        logits = [gather(self.head(self.encoder(spec).pooled)) for spec in views[self.view]]
-        return {"labels": torch.stack([label_loss(wide(logit), label) for logit in logits]).mean()}
+        terms, several = [], batch["label"].ndim == 2
+        for spec in views[self.view]:
+            target, known = truth_of(batch["label"], self.student.head.out_features)
+            spec, target, known = self.mix(spec, target, known, rng)
+            logits = self.student(spec, rng)
+            if self.pool is not None:
+                bag, first = bags_of(batch["index"])
+                logits, target, known = self.pool(logits, bag), target[first], known[first]
+            log_p = log_answers(gather(logits), several)
+            terms.append(self.loss(log_p, gather(target).to(log_p.dtype), gather(known.float()) > 0))
+        return {"labels": torch.stack(terms).mean()}
 
     def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
-        """`accuracy` of the head on labelled windows, augmented as in training; not for several labels."""
-        hits: list[Tensor] = []
-        for views, batch in held_out:
-            if batch["label"].ndim == 1:
-                known = batch["label"] >= 0
-                named = self.head(self.encoder(views[self.view][0]).pooled).argmax(1)
-                hits.append((named == batch["label"])[known].float())
-        every = torch.cat(hits) if hits else torch.empty(0)
-        return {"accuracy": float(every.mean())} if len(every) else {}
+        return accuracy_of(self.student, held_out, self.view)
 
 
-def label_loss(logit: Float[Tensor, "b c"], label: Tensor) -> Tensor:
-    """Cross-entropy over what is known of `label`: [b] numbers with -1, or [b c] of 1, 0 and NaN. 0 if nothing is."""
-    if label.ndim == 1:
-        losses, known = F.cross_entropy(logit, label.clamp_min(0), reduction="none"), label >= 0
-    else:
-        known = ~label.isnan()
-        losses = F.binary_cross_entropy_with_logits(logit, label.nan_to_num().to(logit.dtype), reduction="none")
-    return torch.where(known, losses, torch.zeros_like(losses)).sum() / known.sum().clamp_min(1)
+def accuracy_of(student: Classifier, held_out: HeldOut, view: str) -> dict[str, float]:
+    """`accuracy` of a classifier on labelled windows, augmented as in training; not for several labels."""
+    hits: list[Tensor] = []
+    for views, batch in held_out:
+        if batch["label"].ndim == 1:
+            known = batch["label"] >= 0
+            named = student(views[view][0]).argmax(1)
+            hits.append((named == batch["label"])[known].float())
+    every = torch.cat(hits) if hits else torch.empty(0)
+    return {"accuracy": float(every.mean())} if len(every) else {}

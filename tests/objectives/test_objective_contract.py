@@ -23,7 +23,9 @@ DRAWN_BY_POSITION = {
 """Where what is drawn depends on the place in the batch, so that shuffling draws anew."""
 DRAWN_BY_POSITION |= dict.fromkeys(("rotation", "jigsaw", "relative_position"), "puzzles")
 DRAWN_BY_POSITION |= {"multimodal_masked": "masks and the words of other rows"}
-DRAWN_BY_POSITION |= {"inpainting": "boxes"}
+DRAWN_BY_POSITION |= {"inpainting": "boxes", "mixmatch": "partners"}
+DRAWN_BY_POSITION |= dict.fromkeys(("pi_model", "temporal_ensembling", "mean_teacher"), "dropped features")
+DRAWN_BY_POSITION |= dict.fromkeys(("consistency_dropout", "self_distill_predictions"), "dropped features")
 DRAWN_BY_POSITION |= {"equivariance": "transformations", "ss_gan": "noise and flips"}
 
 

@@ -1,0 +1,143 @@
+"""Augmentations that mix two windows and their labels: mixup in linear power, CutMix in the spectrogram."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from audiorep.augment.base import band_mask, per_sample
+from audiorep.compress import Compress
+from audiorep.errors import AudiorepError
+from audiorep.losses.answers import Answers
+from audiorep.types import Spec
+
+Known = Bool[Tensor, "b q"]
+
+
+@runtime_checkable
+class Mix(Protocol):
+    """Spectrograms with soft targets -> mixed ones. mixes: whether it does anything."""
+
+    mixes: bool
+
+    def prepare(self, compress: Compress | None) -> None:
+        """Learn how the spectrograms were compressed."""
+
+    def __call__(
+        self, spec: Spec, target: Answers, known: Known, rng: torch.Generator
+    ) -> tuple[Spec, Answers, Known]: ...
+
+
+class Unmixed:
+    """Every window as it is."""
+
+    mixes = False
+
+    def prepare(self, compress: Compress | None) -> None:
+        """Nothing to learn."""
+
+    def __call__(self, spec: Spec, target: Answers, known: Known, rng: torch.Generator) -> tuple[Spec, Answers, Known]:
+        return spec, target, known
+
+
+class Mixup:
+    """``x = lam x_i + (1 - lam) x_j`` in linear power and ``t = lam t_i + (1 - lam) t_j``, ``lam ~ Beta(alpha, alpha)``.
+
+    j is another place in the batch. What is known of one of the two only is not known of the mixture, unless
+    ``first=True``: then lam is at least one half (``max(lam, 1 - lam)``), as MixMatch has it.
+
+    Args:
+        alpha: of the Beta distribution; below 1 most mixtures are nearly one of the two.
+        p: part of the windows that are mixed at all.
+        first: lam at least one half.
+
+    Raises:
+        AudiorepError: a compression without an inverse (PCEN).
+
+    Source: Zhang et al. 2018, arXiv:1710.09412, eq. 1; in power, because sounds add as powers.
+    """
+
+    mixes = True
+
+    def __init__(self, alpha: float = 0.4, p: float = 1.0, first: bool = False) -> None:
+        if alpha <= 0.0:
+            raise AudiorepError(f"objective.mix.alpha={alpha} must be above 0")
+        self.alpha, self.p, self.first = alpha, p, first
+        self.to_power: Callable[[Spec], Spec] = as_it_is
+        self.to_spec: Callable[[Spec], Spec] = as_it_is
+
+    def prepare(self, compress: Compress | None) -> None:
+        if compress is not None:
+            compress.check_inverse()
+            self.to_power, self.to_spec = compress.inverse, compress.forward
+
+    def __call__(self, spec: Spec, target: Answers, known: Known, rng: torch.Generator) -> tuple[Spec, Answers, Known]:
+        lam, other = self.sample(spec, rng), partner(spec, rng)
+        mixed, soft = self.apply(spec, target, spec[other], target[other], lam)
+        return mixed, soft, known & (known[other] | (lam == 1.0)[:, None])
+
+    def sample(self, spec: Spec, rng: torch.Generator) -> Float[Tensor, " b"]:
+        """A lam for each sample; 1 where nothing is mixed."""
+        lam = beta(self.alpha, len(spec), rng)
+        lam = torch.maximum(lam, 1.0 - lam) if self.first else lam
+        mixed = torch.rand(len(spec), generator=rng, device=rng.device) < self.p
+        return torch.where(mixed, lam, torch.ones_like(lam)).to(spec.device)
+
+    def apply(
+        self, a: Spec, target_a: Answers, b: Spec, target_b: Answers, lam: Float[Tensor, " b"]
+    ) -> tuple[Spec, Answers]:
+        """Mixtures of a and b, row by row."""
+        power = torch.lerp(self.to_power(b), self.to_power(a), per_sample(lam, a))
+        return self.to_spec(power).to(a.dtype), torch.lerp(target_b, target_a, per_sample(lam, target_a))
+
+
+class CutMix:
+    """A stretch of frames is taken from another window, and its part of the label: ``t = (1 - r) t_i + r t_j``.
+
+    The stretch is a part r of the frames, ``1 - r ~ Beta(alpha, alpha)``; all bands, because a call that is cut across
+    its bands is no call.
+
+    Source: Yun et al. 2019, arXiv:1905.04899, eq. 1-2, there with boxes.
+    """
+
+    mixes = True
+
+    def __init__(self, alpha: float = 1.0, p: float = 1.0) -> None:
+        if alpha <= 0.0:
+            raise AudiorepError(f"objective.mix.alpha={alpha} must be above 0")
+        self.alpha, self.p = alpha, p
+
+    def prepare(self, compress: Compress | None) -> None:
+        """Nothing to learn."""
+
+    def __call__(self, spec: Spec, target: Answers, known: Known, rng: torch.Generator) -> tuple[Spec, Answers, Known]:
+        count, frames = len(spec), spec.shape[3]
+        part = 1.0 - beta(self.alpha, count, rng)
+        draws = torch.rand(2, count, generator=rng, device=rng.device)
+        width = torch.where(draws[0] < self.p, (part * frames).round(), torch.zeros_like(part)).long()
+        start = (draws[1] * (frames - width + 1)).long()
+        other = partner(spec, rng)
+        inside = band_mask(start, width, frames).to(spec.device)
+        part = (width / frames).to(spec.device)
+        mixed = torch.where(inside[:, None, None], spec[other], spec)
+        soft = torch.lerp(target, target[other], per_sample(part.to(target.dtype), target))
+        return mixed, soft, known & (known[other] | (part == 0.0)[:, None])
+
+
+def as_it_is(x: Tensor) -> Tensor:
+    """x."""
+    return x
+
+
+def partner(x: Tensor, rng: torch.Generator) -> Int[Tensor, " b"]:
+    """Another place in the batch for each: a random step around a circle, the same for all."""
+    step = int(torch.randint(1, max(2, len(x)), (), generator=rng, device=rng.device))
+    return (torch.arange(len(x), device=x.device) + step) % len(x)
+
+
+def beta(alpha: float, count: int, rng: torch.Generator) -> Float[Tensor, " count"]:
+    """``count`` draws of Beta(alpha, alpha), as ``g1 / (g1 + g2)`` of two Gamma(alpha) draws."""
+    gamma = torch._standard_gamma(torch.full((2, count), alpha, dtype=torch.float64, device=rng.device), rng)
+    return (gamma[0] / gamma.sum(0).clamp_min(1e-300)).clamp(0.0, 1.0).float()

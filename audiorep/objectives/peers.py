@@ -1,0 +1,155 @@
+"""Two classifiers that teach each other: mutual learning, and co-teaching against wrong labels."""
+
+import copy
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from audiorep.classifier import Classifier
+from audiorep.distributed import gather
+from audiorep.encoders.base import Encoder
+from audiorep.errors import AudiorepError
+from audiorep.losses.agreement import Distance, Ramp
+from audiorep.losses.answers import Answers, LabelLoss, LogAnswers, log_answers, truth_of
+from audiorep.objectives.base import HeldOut, Objective, Setting
+from audiorep.objectives.supervised import accuracy_of
+from audiorep.types import Batch, Views
+
+Known = Bool[Tensor, "b q"]
+
+
+@runtime_checkable
+class Exchange(Protocol):
+    """What one of two peers learns beside the other."""
+
+    def __call__(
+        self, mine: LogAnswers, theirs: LogAnswers, target: Answers, known: Known, loss: LabelLoss, progress: float
+    ) -> dict[str, Tensor]: ...
+
+
+class Mutual:
+    """The labels, and what the other says: ``L_labels + alpha(t) distance(p, sg(p of the other))`` over all windows.
+
+    Source: Zhang et al. 2018, arXiv:1706.00384, eq. 1-6 (deep mutual learning).
+    """
+
+    def __init__(self, distance: Distance, alpha: Ramp) -> None:
+        self.distance, self.alpha = distance, alpha
+
+    def __call__(
+        self, mine: LogAnswers, theirs: LogAnswers, target: Answers, known: Known, loss: LabelLoss, progress: float
+    ) -> dict[str, Tensor]:
+        apart = self.distance(mine, theirs.detach().exp()).mean()
+        return {"labels": loss(mine, target, known), "agreement": self.alpha(progress) * apart}
+
+
+class SmallLoss:
+    """The labels that the other finds easiest: the part ``1 - forget min(1, progress / length)`` of smallest loss.
+
+    Wrong labels have a large loss as long as they are not learned by heart, and the two forget different ones.
+
+    Args:
+        forget: part of the labels that is left out in the end; as many as are thought to be wrong.
+        length: part of training over which it rises to that.
+
+    Raises:
+        AudiorepError: nothing would be left, or no part of training.
+
+    Source: Han et al. 2018, arXiv:1804.06872, algorithm 1 (co-teaching).
+    """
+
+    def __init__(self, forget: float = 0.2, length: float = 0.1) -> None:
+        if not 0.0 <= forget < 1.0 or not 0.0 <= length <= 1.0:
+            raise AudiorepError(
+                f"objective.exchange: forget={forget} must lie in [0, 1), length={length} is a part of training, in [0, 1]"
+            )
+        self.forget, self.length = forget, length
+
+    def kept(self, progress: float) -> float:
+        """The part of the labels that is kept."""
+        return 1.0 - self.forget * (1.0 if progress >= self.length else progress / self.length)
+
+    def __call__(
+        self, mine: LogAnswers, theirs: LogAnswers, target: Answers, known: Known, loss: LabelLoss, progress: float
+    ) -> dict[str, Tensor]:
+        hard = torch.where(known, loss.each(theirs.detach(), target), torch.inf).flatten()
+        count = max(1, round(float(known.sum()) * self.kept(progress)))
+        easy = torch.zeros_like(hard, dtype=torch.bool)
+        easy[hard.argsort(stable=True)[:count]] = True
+        return {"labels": loss(mine, target, known & easy.view(known.shape))}
+
+
+class Peers(Objective):
+    """``L = L(first | second) + L(second | first)``, each by `exchange`; the two see views of their own where there are two.
+
+    The first is kept. Where the encoder was pretrained, the second starts from the same weights and differs in its linear
+    layer only, and in what it draws.
+
+    Args:
+        encoder: of the first.
+        peer: encoder of the second, with weights of its own.
+        loss: of labels.
+        exchange: what one learns beside the other.
+        dropout: part of the embedding that is dropped before the linear layers.
+        view: the kind of view.
+
+    Raises:
+        AudiorepError: fewer than two labels.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        peer: Encoder,
+        loss: LabelLoss,
+        exchange: Exchange,
+        dropout: float = 0.0,
+        view: str = "global",
+    ) -> None:
+        super().__init__(encoder)
+        self.second_encoder, self.loss, self.exchange = peer, loss, exchange
+        self.dropout, self.view = dropout, view
+        self.register_buffer("progress", torch.zeros(()))
+
+    @property
+    def uses_labels(self) -> bool:
+        return True
+
+    def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, 1)
+        setting.wants_classes()
+        if setting.pretrained:
+            self.second_encoder = copy.deepcopy(self.encoder)
+        self.first = Classifier(self.encoder, setting.outputs, self.dropout)
+        self.second = Classifier(self.second_encoder, setting.outputs, self.dropout)
+        self.several = setting.several
+        self.loss.fit(setting.answers)
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.first
+
+    def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        specs = views[self.view]
+        said = [
+            log_answers(gather(classifier(specs[place % len(specs)], rng)), self.several)
+            for place, classifier in enumerate((self.first, self.second))
+        ]
+        target, known = truth_of(gather(batch["label"]), self.first.head.out_features)
+        progress = float(cast(Tensor, self.progress))
+        terms: dict[str, Tensor] = {}
+        for mine, theirs in (said, said[::-1]):
+            found = self.exchange(mine, theirs, target.to(mine.dtype), known, self.loss, progress)
+            terms = {name: terms.get(name, 0.0) + value for name, value in found.items()}
+        return terms
+
+    def after_step(self, progress: float) -> None:
+        cast(Tensor, self.progress).fill_(progress)
+
+    def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
+        """`accuracy` of the first, `peer_accuracy` of the second."""
+        held = list(held_out)
+        second = accuracy_of(self.second, iter(held), self.view)
+        return accuracy_of(self.first, iter(held), self.view) | {f"peer_{name}": value for name, value in second.items()}

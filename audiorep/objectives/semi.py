@@ -1,0 +1,162 @@
+"""Semi-supervised training: labels where there are any, agreement with a teacher everywhere. Pi-model, mean teacher,
+temporal ensembling, pseudo-labels and FixMatch are configs of this class."""
+
+import logging
+from collections.abc import Callable
+from itertools import permutations, product
+from typing import cast
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from audiorep.classifier import Classifier
+from audiorep.distributed import gather
+from audiorep.encoders.base import Encoder
+from audiorep.losses.agreement import Distance, Mask, Ramp
+from audiorep.losses.answers import Answers, LabelLoss, LogAnswers, log_answers, truth_of
+from audiorep.objectives.base import Embed, HeldOut, Objective, Setting
+from audiorep.objectives.supervised import accuracy_of
+from audiorep.teachers import Teacher
+from audiorep.types import Batch, Spec, Views
+
+log = logging.getLogger(__name__)
+
+
+class Answering(nn.Module):
+    """A classifier that says probabilities: spectrogram -> answers [b q k]."""
+
+    def __init__(self, classifier: Classifier, several: bool) -> None:
+        super().__init__()
+        self.classifier, self.several = classifier, several
+
+    def log(self, spec: Spec, rng: torch.Generator | None = None) -> LogAnswers:
+        """Their logarithms, of the joined batch of all processes."""
+        return log_answers(gather(self.classifier(spec, rng)), self.several)
+
+    def forward(self, spec: Spec) -> Answers:
+        return log_answers(self.classifier(spec), self.several).exp()
+
+
+class SemiSupervised(Objective):
+    """``L = L_labels + alpha(t) mean over windows of [t counts] distance(student(view), sharpen(t))``,
+    ``t = teacher(target_view)``.
+
+    Every window of the batch is asked to agree with its target, labelled or not; `L_labels` is over those with a label.
+    Where `view` and `target_view` are one kind with several views, every view is compared with every other; where it has
+    a single one, that is passed twice, and only dropout makes a difference.
+
+    Args:
+        encoder: the encoder to train.
+        loss: of labels.
+        teacher: built on the student, whose outputs are probabilities.
+        sharpen: from the logarithm of a target to the target.
+        mask: which targets count.
+        distance: of a prediction from its target.
+        alpha: weight by progress.
+        dropout: part of the embedding that is dropped before the linear layer; the target has none where the teacher is
+            another network.
+        view, target_view, label_view: the kinds that the student, the teacher and the labels see.
+
+    Raises:
+        AudiorepError: fewer than two labels, or views that are not made.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: LabelLoss,
+        teacher: Callable[[nn.Module], Teacher],
+        sharpen: nn.Module,
+        mask: Mask,
+        distance: Distance,
+        alpha: Ramp,
+        dropout: float = 0.0,
+        view: str = "strong",
+        target_view: str = "weak",
+        label_view: str = "weak",
+    ) -> None:
+        super().__init__(encoder)
+        self.loss, self.make_teacher, self.sharpen = loss, teacher, sharpen
+        self.mask, self.distance, self.alpha, self.dropout = mask, distance, alpha, dropout
+        self.view, self.target_view, self.label_view = view, target_view, label_view
+        self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("counted", torch.zeros(2))  # targets that counted, and all, since the epoch began
+        self.latest = torch.zeros(())
+
+    @property
+    def uses_labels(self) -> bool:
+        return True
+
+    def prepare(self, setting: Setting) -> None:
+        for kind in {self.view, self.target_view, self.label_view}:
+            setting.wants_views(kind, 1)
+        setting.wants_classes()
+        self.student = Answering(Classifier(self.encoder, setting.outputs, self.dropout), setting.several)
+        self.loss.fit(setting.answers)
+        self.teacher = self.make_teacher(self.student)
+        self.teacher.prepare(setting.rows, setting.answers.shape)
+        self.mask.prepare(setting.rows, *setting.answers.shape)
+
+    @property
+    def classifier(self) -> Classifier:
+        return cast(Answering, self.teacher.trained or self.student).classifier
+
+    def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        row = gather(batch["index"])
+        said: dict[str, list[LogAnswers]] = {}
+        for kind in dict.fromkeys((self.label_view, self.view)):
+            said[kind] = [self.student.log(spec, rng) for spec in views[kind]]
+        targets = self.targets(views, said, row, rng)
+        label = gather(batch["label"])
+        target, known = truth_of(label, self.student.classifier.head.out_features)
+        named = [self.loss(log_p, target.to(log_p.dtype), known) for log_p in said[self.label_view]]
+        return {"labels": torch.stack(named).mean(), "agreement": self.agreement(said[self.view], targets, row)}
+
+    def targets(
+        self, views: Views, said: dict[str, list[LogAnswers]], row: Tensor, rng: torch.Generator
+    ) -> list[Answers]:
+        """The teacher's answers to each view of `target_view`, of the joined batch."""
+        specs = views[self.target_view]
+        if not self.teacher.echoes:
+            return [gather(answers) for answers in self.teacher(specs, [], row)]
+        again = self.target_view not in said or (self.target_view == self.view and len(specs) == 1)
+        heard = [self.student.log(spec, rng) for spec in specs] if again else said[self.target_view]
+        return self.teacher(specs, [log_p.exp() for log_p in heard], row)
+
+    def agreement(self, said: list[LogAnswers], targets: list[Answers], row: Tensor) -> Tensor:
+        """The weighted mean distance over all pairs of a prediction and a target, 0 where a target does not count."""
+        crossed = self.view == self.target_view and len(said) > 1
+        pairs = (
+            list(permutations(range(len(said)), 2)) if crossed else list(product(range(len(said)), range(len(targets))))
+        )
+        terms: list[Tensor] = []
+        counts: dict[int, Bool[Tensor, "b q"]] = {
+            j: self.mask(targets[j].detach(), row) for j in sorted({j for _, j in pairs})
+        }
+        for i, j in pairs:
+            goal = self.sharpen(targets[j].clamp_min(1e-30).log())
+            terms.append((self.distance(said[i], goal) * counts[j]).mean())
+        self.latest = torch.stack([counted.float().mean() for counted in counts.values()]).mean()
+        cast(Tensor, self.counted).add_(torch.stack([self.latest, torch.ones_like(self.latest)]))
+        return self.alpha(float(cast(Tensor, self.progress))) * torch.stack(terms).mean()
+
+    def watched(self) -> dict[str, float]:
+        return {"counted": float(self.latest), "alpha": self.alpha(float(cast(Tensor, self.progress)))}
+
+    def after_step(self, progress: float) -> None:
+        self.teacher.update(self.student, progress)
+        cast(Tensor, self.progress).fill_(progress)
+
+    def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
+        counted, asked = cast(Tensor, self.counted).tolist()
+        if asked and not counted:
+            log.warning(
+                "no target was confident enough in pass %d over the corpus: the unlabelled windows taught nothing. If this "
+                "goes on, lower objective.mask.threshold, or train longer (trainer.max_steps)",
+                epoch - 1,
+            )
+        cast(Tensor, self.counted).zero_()
+
+    def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
+        return accuracy_of(self.classifier, held_out, self.label_view)
