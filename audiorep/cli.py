@@ -18,6 +18,7 @@ VERBS = {
     "check": "find what is wrong with a corpus before it costs a night",
     "objectives": "what there is to train with, what each needs and when to choose it",
     "pretrain": "learn an encoder, as a rule without labels",
+    "train": "a call classifier from labels, few or many, with thresholds",
     "run": "a recipe: a whole procedure of several runs, by one command",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
@@ -25,8 +26,8 @@ VERBS = {
 }
 
 PATHS = frozenset(
-    {"corpus", "recordings", "annotations", "out", "model", "golden", "data", "journal"}
-    | {"encoder.weights", "encoder.architecture"}
+    {"corpus", "recordings", "annotations", "out", "model", "init", "golden", "data", "journal"}
+    | {"encoder.weights", "encoder.architecture", "teacher.model"}
 )
 """Keys whose values are paths."""
 

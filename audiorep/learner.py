@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from audiorep.encoders.base import split_batches
 from audiorep.errors import AudiorepError, CollapseError
 from audiorep.evaluate.health import CollapseRule, entropies, figures
 from audiorep.objectives.base import Embed, Objective
-from audiorep.optim import decay_groups, warmup_cosine
+from audiorep.optim import decay_groups, scale_rates, warmup_cosine
 from audiorep.types import Batch, generator
 from audiorep.views import Views
 
@@ -51,6 +51,7 @@ class Learner(L.LightningModule):
         channels_last: memory layout of encoder and views.
         on_failed: called with rows that could not be decoded.
         embed: embeds the training side, for objectives that cluster it.
+        rates: factors of the learning rate, 1 where none is given.
         accumulate: pieces in which encoders take a batch, for memory's sake; losses and gradients stay those of the batch.
     """
 
@@ -74,6 +75,7 @@ class Learner(L.LightningModule):
         on_failed: Report = lambda row, reason: None,
         embed: Embed | None = None,
         accumulate: int = 1,
+        rates: Mapping[nn.Parameter, float] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -84,7 +86,7 @@ class Learner(L.LightningModule):
         self.checkpoint, self.setting = checkpoint, setting or {}
         self.health_every, self.log_every, self.collapse = health_every, log_every, collapse or CollapseRule()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.on_failed, self.embed = on_failed, embed
+        self.on_failed, self.embed, self.rates = on_failed, embed, rates
         self.step = 0
         self.strikes: dict[str, int] = {}
         self.shown: dict[str, float] = {}
@@ -107,7 +109,10 @@ class Learner(L.LightningModule):
             synchronise_norms(self.objective)
 
     def configure_optimizers(self) -> Any:
-        optimizers = [self.make_optimizer(decay_groups(p, self.weight_decay)) for p in self.groups.values()]
+        optimizers = [
+            scale_rates(self.make_optimizer(decay_groups(p, self.weight_decay, self.rates)))
+            for p in self.groups.values()
+        ]
         return optimizers, [warmup_cosine(o, self.max_steps, self.warmup) for o in optimizers]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch:
@@ -243,6 +248,7 @@ class Learner(L.LightningModule):
         self.clock = (self.step, now)
         rate = as_list(self.optimizers())[0].param_groups[0]["lr"]
         self.shown |= {"loss": loss, **{f"loss/{k}": v for k, v in values.items()}, "lr": rate, "windows_per_s": speed}
+        self.shown |= self.objective.watched()
         for logger in self.loggers:
             logger.log_metrics(self.shown, step=self.step)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -37,6 +38,8 @@ ALLOWED = frozenset(
         "audiorep.compress.FixedNorm",
         "audiorep.compress.ClipNorm",
         "audiorep.compress.RunningNorm",
+        "audiorep.encoders.adapted.Adapted",
+        "audiorep.encoders.birdnet.BirdNet",
         "audiorep.encoders.cnn.SmallCnn",
         "audiorep.encoders.convnext.ConvNeXt",
         "audiorep.encoders.resnet.ResNet",
@@ -68,7 +71,11 @@ class Model(nn.Module):
         return self.compress(self.frontend(wave))
 
     def forward(self, wave: Wave) -> tuple[Float[Tensor, "b d"], ...]:
-        embedding = self.encoder(self.spectrogram(wave)).pooled
+        return self.classify(self.spectrogram(wave))
+
+    def classify(self, spec: Spec) -> tuple[Float[Tensor, "b d"], ...]:
+        """Embedding, and logits where there is a classifier, of a spectrogram as the encoder sees it."""
+        embedding = self.encoder(spec).pooled
         return (embedding,) if self.classifier is None else (embedding, self.classifier(embedding))
 
 
@@ -123,8 +130,8 @@ def load_model(folder: str | Path) -> tuple[Model, ModelInfo, dict[str, Any]]:
         The model in evaluation mode, its facts, and the configs of its parts.
 
     Raises:
-        AudiorepError: not a model folder, of another version, naming classes that are not audiorep's, or not matching
-        its weights.
+        AudiorepError: not a model folder, of another version, naming classes that are not audiorep's, with a part that
+        cannot be made here, or not matching its weights.
     """
     folder = Path(folder)
     path = folder / "config.json"
@@ -144,7 +151,10 @@ def load_model(folder: str | Path) -> tuple[Model, ModelInfo, dict[str, Any]]:
         )
     parts = {name: config[name] for name in ("frontend", "compress", "encoder")}
     check_targets(parts, path)
-    model = Model(**{name: instantiate(part) for name, part in parts.items()}).eval()
+    try:
+        model = Model(**{name: instantiate(part) for name, part in parts.items()}).eval()
+    except InstantiationException as error:
+        raise AudiorepError(f"{path}: {str(error.__cause__ or error).splitlines()[0]}") from error
     if config["classes"]:
         model.classifier = nn.Linear(model.encoder.dim, len(config["classes"]))
     try:

@@ -1,7 +1,7 @@
 """Optimisers and the learning-rate schedule."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -56,14 +56,27 @@ class Lars(Optimizer):
         return loss
 
 
-def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for weights (two axes or more), none for biases, norms and tokens."""
-    listed = list(parameters)
-    groups = [
-        {"params": [p for p in listed if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in listed if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+def decay_groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float, rates: Mapping[nn.Parameter, float] | None = None
+) -> list[dict[str, Any]]:
+    """Weight decay for weights (two axes or more), none for biases, norms and tokens; one group a learning rate.
+
+    Args:
+        rates: factors of the learning rate, kept in each group as "rate" for `scale_rates`; 1 where none is given.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        key = (weight_decay if parameter.ndim > 1 else 0.0, (rates or {}).get(parameter, 1.0))
+        groups.setdefault(key, []).append(parameter)
+    order = sorted(groups, key=lambda key: (-key[1], -key[0]))
+    return [{"params": groups[decay, rate], "weight_decay": decay, "rate": rate} for decay, rate in order]
+
+
+def scale_rates(optimizer: Optimizer) -> Optimizer:
+    """Multiply the learning rate of every group by its "rate"; before a schedule is made."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("rate", 1.0)
+    return optimizer
 
 
 def warmup_cosine(optimizer: Optimizer, steps: int, warmup: float) -> LambdaLR:

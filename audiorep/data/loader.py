@@ -40,7 +40,7 @@ class StepSampler(Sampler[list[Item]]):
             )
         if max_steps < 1:
             raise AudiorepError(f"trainer.max_steps={max_steps}: at least one step is needed")
-        if drawing.units < self.total:
+        if drawing.units < self.total and not drawing.repeats:
             raise AudiorepError(
                 f"the training side has {drawing.units} windows, fewer than a batch of {self.total}: "
                 f"lower data.batch_size to {drawing.units} or less, or add recordings"
@@ -53,7 +53,7 @@ class StepSampler(Sampler[list[Item]]):
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.drawing.units // self.total
+        return max(1, self.drawing.units // self.total)
 
     def __iter__(self) -> Iterator[list[Item]]:
         epoch, done = divmod(self.first_step, self.steps_per_epoch)

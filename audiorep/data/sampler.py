@@ -21,6 +21,9 @@ class Drawing(Protocol):
     units: int
     """Windows of one pass over the corpus."""
 
+    repeats: bool
+    """Whether a batch may be larger than a pass, because windows come more than once."""
+
     def batches(
         self, rng: np.random.Generator, batch: int, steps: int, draw: int, partition: np.ndarray | None
     ) -> Batches:
@@ -30,6 +33,8 @@ class Drawing(Protocol):
 
 class Shuffled:
     """Every window once, in a new order each epoch; a long row comes as often as windows fit into it."""
+
+    repeats = False
 
     def __init__(self, windows: Windows) -> None:
         counts = windows.windows_per_row()
@@ -60,6 +65,8 @@ class Balanced:
     Raises:
         AudiorepError: no labels.
     """
+
+    repeats = False
 
     def __init__(self, windows: Windows, by: str = "label", per_group: int = 4) -> None:
         if per_group < 1:
@@ -110,6 +117,8 @@ class NearInTime:
         AudiorepError: no window has a neighbour.
     """
 
+    repeats = False
+
     def __init__(self, windows: Windows, within_s: float = 2.0) -> None:
         counts = windows.windows_per_row()
         self.rows = np.repeat(np.arange(len(counts)), counts)
@@ -152,6 +161,122 @@ class NearInTime:
             other = np.where(count > 1, other + (other >= anchor), anchor)
             unit = self.order[np.stack([anchor, other], 1).ravel()[:batch]]
             yield np.stack([self.rows[unit], self.window[unit], self.of[unit], np.full_like(unit, -1)], 1)
+
+
+class Labelled:
+    """The part `labelled` of every batch from rows with a label, over and over again; the rest from all rows.
+
+    Both parts run through their windows in new orders, one after the other, so that none comes more often than another,
+    unless labels are balanced: then a labelled window is drawn with a probability that goes with ``n^-balance``, n the
+    rows of its label. Of a row with several labels it is the rarest that counts.
+
+    Args:
+        windows: the rows.
+        labelled: part of a batch; 1: labelled rows only.
+        balance: 0: as labels are; 1: all labels alike often; one half: in between (square root).
+        fixed: always the same windows of a row, side by side, instead of random ones; what a cache of a teacher's answers
+            needs.
+
+    Raises:
+        AudiorepError: no row has a label, or a part that is none.
+    """
+
+    repeats = True
+
+    def __init__(self, windows: Windows, labelled: float = 1.0, balance: float = 0.0, fixed: bool = False) -> None:
+        if not 0.0 < labelled <= 1.0 or not 0.0 <= balance <= 1.0:
+            raise AudiorepError(
+                f"data.sampler: labelled={labelled} must lie in (0, 1], balance={balance} in [0, 1]: they are parts"
+            )
+        counts = windows.windows_per_row()
+        self.rows = np.repeat(np.arange(len(counts)), counts)
+        self.window = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self.of = np.repeat(counts, counts)
+        known = has_label(windows.label)[self.rows]
+        self.named, self.every = np.flatnonzero(known), np.arange(len(self.rows))
+        if windows.times is not None:
+            self.named = np.repeat(self.named, windows.times[self.rows[self.named]])
+        if not len(self.named):
+            raise AudiorepError(
+                "no row of the training side has a label: label some, or choose an objective without labels"
+            )
+        weight = rarity(windows.label, balance)[self.rows][self.named]
+        self.chance = weight / weight.sum() if balance else None
+        self.labelled, self.fixed = labelled, fixed
+        self.units = len(self.named) if labelled == 1.0 else len(self.every)
+
+    def batches(
+        self, rng: np.random.Generator, batch: int, steps: int, draw: int, partition: np.ndarray | None
+    ) -> Batches:
+        some = batch if self.labelled == 1.0 else min(batch - 1, max(1, round(self.labelled * batch)))
+        rest = cycle(self.every, rng, (batch - some) * steps)
+        if self.chance is None:
+            named = cycle(self.named, rng, some * steps)
+        else:
+            named = rng.choice(self.named, some * steps, p=self.chance)
+        for step in range(steps):
+            unit = np.concatenate(
+                [named[step * some : (step + 1) * some], rest[step * (batch - some) : (step + 1) * (batch - some)]]
+            )
+            if self.fixed:
+                yield np.stack([self.rows[unit], self.window[unit], self.of[unit], np.full_like(unit, -1)], 1)
+            else:  # a window that comes again is cut anew: its place in the epoch is part of the draw
+                turn = step * batch + np.arange(batch)
+                yield np.stack([self.rows[unit], turn, np.ones_like(unit), np.full_like(unit, draw)], 1)
+
+
+class Bags:
+    """Batches of whole bags: `per_row` windows of each of batch / per_row labelled rows, for weak labels that are pooled.
+
+    They lie at random in the row. A row that is no longer than a window gives the same one again.
+
+    Raises:
+        AudiorepError: no row has a label, or fewer than one window of a row.
+    """
+
+    repeats = True
+
+    def __init__(self, windows: Windows, per_row: int = 4) -> None:
+        if per_row < 1:
+            raise AudiorepError(f"data.sampler.per_row={per_row}: at least 1")
+        self.named = np.flatnonzero(has_label(windows.label))
+        if not len(self.named):
+            raise AudiorepError(
+                "no row of the training side has a label: label some, or choose an objective without labels"
+            )
+        self.per_row, self.units = per_row, len(self.named) * per_row
+
+    def batches(
+        self, rng: np.random.Generator, batch: int, steps: int, draw: int, partition: np.ndarray | None
+    ) -> Batches:
+        each = max(1, batch // self.per_row)
+        rows = cycle(self.named, rng, each * steps)
+        for step in range(steps):
+            row = np.repeat(rows[step * each : (step + 1) * each], self.per_row)
+            turn = step * batch + np.arange(len(row))
+            yield np.stack([row, turn, np.ones_like(row), np.full_like(row, draw)], 1)
+
+
+def cycle(units: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    """`count` of the units: all of them in random order, then again in another, and so on."""
+    rounds = [rng.permutation(units) for _ in range(-(-count // len(units)))]
+    return np.concatenate([units[:0], *rounds])[:count]
+
+
+def has_label(label: np.ndarray) -> np.ndarray:
+    """[rows] whether anything is known of a row."""
+    return label >= 0 if label.ndim == 1 else ~np.isnan(label).all(1)
+
+
+def rarity(label: np.ndarray, balance: float) -> np.ndarray:
+    """[rows] ``n^-balance`` with n the rows that share the label, or the rarest of the labels; 1 where nothing is present."""
+    if label.ndim == 1:
+        counts = np.bincount(label[label >= 0], minlength=1)
+        return np.where(label >= 0, counts[np.maximum(label, 0)].clip(1).astype(float) ** -balance, 1.0)
+    present = label == 1
+    weight = np.where(present, present.sum(0).clip(1).astype(float) ** -balance, 0.0).max(1)
+    usual = weight[present.any(1)].min(initial=1.0)  # a row of which all is known to be absent comes as a common one
+    return np.where(present.any(1), weight, usual)
 
 
 def count_shared(label: np.ndarray, domain: np.ndarray) -> int:

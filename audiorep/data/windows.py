@@ -94,6 +94,7 @@ class Windows(Dataset[dict[str, Any]]):
         self.label = np.full(len(frame), -1, np.int64) if labels is None else labels
         self.domain = np.full(len(frame), -1, np.int64)
         self.tokens = np.zeros((len(frame), 1), np.int64)
+        self.times: np.ndarray | None = None  # how often each row is to be drawn as a labelled one; None: alike
         self.channel = self._channels(frame)
         self.cache: OrderedDict[Item, np.ndarray] = OrderedDict()
         self.cache_bytes, self.cached = cache_bytes, 0

@@ -19,6 +19,9 @@ class Encoder(nn.Module):
     patch: (bands, frames) of a token where the encoder cuts the input into patches, else None.
     takes_samples: whether it wants samples [b 1 1 t] instead of a spectrogram.
     pieces: parts in which a training batch is encoded; `split_batches` sets it.
+    stages: names of its submodules from input to output, each with the width of what it gives, a map [b d f n] or tokens
+        [b l d]: what transfer freezes, slows down or adds to.
+    resting: names of submodules that stay in evaluation mode in training, because they are frozen; "" is the encoder.
 
     With pieces > 1, training keeps nothing but the outputs: the backward pass encodes one piece after the other again.
     Losses over the whole batch and their gradients stay what they were, as long as no sample sees its neighbours.
@@ -30,6 +33,14 @@ class Encoder(nn.Module):
     patch: tuple[int, int] | None = None
     takes_samples: bool = False
     pieces: int = 1
+    stages: Mapping[str, int] = {}
+    resting: tuple[str, ...] = ()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        for name in self.resting:
+            nn.Module.train(self.get_submodule(name), False)
+        return self
 
     def __call__(
         self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None

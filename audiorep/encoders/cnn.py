@@ -36,6 +36,7 @@ class SmallCnn(Encoder):
         )
         self.rows = rows
         self.mix = nn.Sequential(nn.Linear(4 * width * rows, dim), nn.ReLU(inplace=True))
+        self.stages = {"stem": width, "body.0": 2 * width, "body.1": 4 * width, "body.2": 4 * width, "mix": dim}
 
     def forward(
         self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None

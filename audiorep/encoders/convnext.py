@@ -66,11 +66,15 @@ class ConvNeXt(Encoder):
                 f"encoder.depths={list(depths)} and encoder.dims={list(dims)} need one number for every stage each"
             )
         stages: list[nn.Module] = [nn.Conv2d(1, dims[0], 4, 4), ChannelNorm(dims[0])]
+        widths = [dims[0], dims[0]]
         for stage, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
             if stage > 0:
                 stages += [ChannelNorm(dims[stage - 1]), nn.Conv2d(dims[stage - 1], dim, 2, 2)]
+                widths += [dims[stage - 1], dim]
             stages += [Block(dim, scale) for _ in range(depth)]
+            widths += [dim] * depth
         self.body = nn.Sequential(*stages)
+        self.stages = {f"body.{layer}": width for layer, width in enumerate(widths)}
         self.dim, self.stride = dims[-1], 2 ** (len(dims) + 1)
         self.norm = nn.LayerNorm(self.dim)
         self.apply(_initialise)

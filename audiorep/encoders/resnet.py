@@ -59,11 +59,13 @@ class ResNet(Encoder):
         make, expansion = (bottleneck, 4) if deep else (basic, 1)
         self.stem = nn.Sequential(conv(1, width, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
         inputs, stages = width, []
+        self.stages = {"stem": width}
         for stage, depth in enumerate(depths):
             for layer in range(depth):
                 stride = 2 if stage > 0 and layer == 0 else 1
                 stages.append(make(inputs, width * 2**stage, stride))
                 inputs = width * 2**stage * expansion
+                self.stages[f"body.{len(stages) - 1}"] = inputs
         self.body = nn.Sequential(*stages)
         self.dim = inputs
         for module in self.modules():

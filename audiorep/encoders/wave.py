@@ -107,6 +107,8 @@ class WaveTransformer(Encoder):
         self.dim, self.norm_first = self.shape["dim"], self.shape["norm_first"]
         self.receptive = receptive(self.shape["conv"])
         self.network = network(self.shape, dropout)
+        layers = "network.encoder.transformer.layers"
+        self.stages = {f"{layers}.{layer}": self.dim for layer in range(self.shape["depth"])}
         if weights is not None:
             fit_weights(self.network, Path(weights))
 

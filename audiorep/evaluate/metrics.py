@@ -68,16 +68,60 @@ def average_precision(
     """
     if present.all() or not present.any():
         return np.full(len(weight), np.nan)
+    of = rank(present, score)
+    calls = np.cumsum(np.add.reduceat(weight[:, of.order[: of.ends[-1]]], np.append(0, of.ends[:-1]), 1), 1)
+    gained = np.add.reduceat(weight[:, of.found], of.first_found, 1)
+    hits = np.cumsum(gained, 1)
+    return divide((gained * divide(hits, calls, 0.0)).sum(1), hits[:, -1])
+
+
+def roc_area(
+    present: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"], weight: Weight
+) -> Float[np.ndarray, " m"]:
+    """Area under the ROC curve: ``P(a > b) + P(a = b) / 2`` for the score a of a positive and b of a negative.
+
+    NaN without a positive or without a negative.
+
+    Source: Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747.
+    """
+    if present.all() or not present.any():
+        return np.full(len(weight), np.nan)
+    of = rank(present, score)
+    edges = np.unique(np.concatenate(([0], of.starts, of.ends)))
+    between = np.add.reduceat(weight[:, of.order[: edges[-1]]], edges[:-1], 1)
+    above = np.concatenate((np.zeros((len(weight), 1)), np.cumsum(between, 1)), 1)
+    gained = np.add.reduceat(weight[:, of.found], of.first_found, 1)
+    hits = np.cumsum(gained, 1)
+    wrong_before = above[:, np.searchsorted(edges, of.starts)] - (hits - gained)
+    wrong_after = above[:, np.searchsorted(edges, of.ends)] - hits
+    positive = hits[:, -1]
+    pairs = positive * (weight.sum(1) - positive)
+    return 1.0 - divide((gained * (wrong_before + wrong_after)).sum(1), 2.0 * pairs)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Rows in falling order of their score, ties taken together; only ties that hold a positive are told of.
+
+    order: [n] rows. found: the positives among them, in this order. starts, ends: [k] places in `order` where the k-th
+    tie begins, and where the next one does. first_found: [k] place in `found` of its first positive.
+    """
+
+    order: Int[np.ndarray, " n"]
+    found: Int[np.ndarray, " l"]
+    starts: Int[np.ndarray, " k"]
+    ends: Int[np.ndarray, " k"]
+    first_found: Int[np.ndarray, " k"]
+
+
+def rank(present: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> Ranking:
+    """Sort rows by score; there has to be a positive."""
     order = np.argsort(-score, kind="stable")
     first_of_tie = np.append(True, np.diff(score[order]) != 0)
     tie, found = np.cumsum(first_of_tie) - 1, np.flatnonzero(present[order])
     begins = np.append(np.flatnonzero(first_of_tie), len(order))
-    counted, first_found = np.unique(tie[found], return_index=True)  # only there recall grows
-    ends = begins[counted + 1]
-    calls = np.cumsum(np.add.reduceat(weight[:, order[: ends[-1]]], np.append(0, ends[:-1]), 1), 1)
-    gained = np.add.reduceat(weight[:, order[found]], first_found, 1)
-    hits = np.cumsum(gained, 1)
-    return divide((gained * divide(hits, calls, 0.0)).sum(1), hits[:, -1])
+    counted, first_found = np.unique(tie[found], return_index=True)
+    return Ranking(order, order[found], begins[counted], begins[counted + 1], first_found)
 
 
 def cmap(p: Predictions, weight: Weight) -> Scores:
@@ -87,12 +131,46 @@ def cmap(p: Predictions, weight: Weight) -> Scores:
 
 def per_class_average_precision(p: Predictions, weight: Weight) -> Float[np.ndarray, "m c"]:
     """`average_precision` of each class over the samples where it is known."""
+    return by_class(average_precision, p, weight)
+
+
+def auroc(p: Predictions, weight: Weight) -> Scores:
+    """The mean of `roc_area`, one class against the rest, over classes that occur and are not everywhere."""
+    return nan_mean(per_class_auroc(p, weight))
+
+
+def per_class_auroc(p: Predictions, weight: Weight) -> Float[np.ndarray, "m c"]:
+    """`roc_area` of each class over the samples where it is known."""
+    return by_class(roc_area, p, weight)
+
+
+OneClass = Callable[[Bool[np.ndarray, " n"], Float[np.ndarray, " n"], Weight], Scores]
+
+
+def by_class(score: OneClass, p: Predictions, weight: Weight) -> Float[np.ndarray, "m c"]:
+    """A score of one class against the rest, of each class over the samples where it is known."""
     truth = p.truth if p.multilabel else one_hot(p.truth, p.score.shape[1])
     columns = []
     for c in range(p.score.shape[1]):
         known = ~np.isnan(truth[:, c])
-        columns.append(average_precision(truth[known, c] > 0.5, p.score[known, c], weight[:, known]))
+        columns.append(score(truth[known, c] > 0.5, p.score[known, c], weight[:, known]))
     return np.stack(columns, 1)
+
+
+def macro_f1_at(p: Predictions, weight: Weight, threshold: Float[np.ndarray, " c"]) -> Scores:
+    """`macro_f1` of several labels a row: a class is predicted where its score reaches its threshold, and each is judged
+    on the samples where it is known."""
+    known = ~np.isnan(p.truth)
+    present, told = known & (p.truth == 1), known & (p.score >= threshold)
+    return nan_mean(divide(2.0 * (weight @ (present & told)), weight @ present.astype(float) + weight @ told))
+
+
+def confusion(p: Predictions) -> Int[np.ndarray, "c c"]:
+    """How many samples of each class (row) are taken for each class (column)."""
+    classes = p.score.shape[1]
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (p.truth, p.predicted), 1)
+    return table
 
 
 Metric = Callable[[Predictions, Weight], Scores]
@@ -101,8 +179,9 @@ SINGLE_LABEL: Mapping[str, Metric] = {
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
     "cmap": cmap,
+    "auroc": auroc,
 }
-MULTI_LABEL: Mapping[str, Metric] = {"cmap": cmap}
+MULTI_LABEL: Mapping[str, Metric] = {"cmap": cmap, "auroc": auroc}
 
 
 def group_weights(group: np.ndarray, resamples: int, seed: int) -> Weight:
@@ -127,24 +206,28 @@ def bounds(resampled: Scores, group: np.ndarray) -> tuple[float, float]:
     ``q = Phi(-sqrt(g / (g - 1)) t_{.975, g - 1})`` for g groups.
 
     q is .025 for many groups and smaller for few: in a simulation plain quantiles of six groups held the truth in 86 % of
-    the cases. For one sample: all values.
+    the cases. For one sample: all values. NaN where no value is known.
 
     Source: Hesterberg 2015, arXiv:1411.5279 (expanded percentile interval).
     """
+    if np.isnan(resampled).all():
+        return math.nan, math.nan
     units = units_of(group)[1]
     q = norm.cdf(-math.sqrt(units / (units - 1)) * student_t.ppf(0.975, units - 1)) if units > 1 else 0.0
     low, high = np.nanquantile(resampled, [q, 1.0 - q])
     return float(low), float(high)
 
 
-def score_with_interval(p: Predictions, resamples: int = 300, seed: int = 0) -> dict[str, float]:
+def score_with_interval(
+    p: Predictions, resamples: int = 300, seed: int = 0, more: Mapping[str, Metric] | None = None
+) -> dict[str, float]:
     """Every metric with its 95 % bootstrap interval: {"accuracy": ., "accuracy/low": ., "accuracy/high": ., ...}.
 
-    Without `resamples` there are no intervals.
+    Without `resamples` there are no intervals. `more`: metrics beside those of `SINGLE_LABEL` or `MULTI_LABEL`.
     """
     out: dict[str, float] = {}
     ones, weight = np.ones((1, len(p.truth))), group_weights(p.group, resamples, seed)
-    for name, metric in (MULTI_LABEL if p.multilabel else SINGLE_LABEL).items():
+    for name, metric in {**(MULTI_LABEL if p.multilabel else SINGLE_LABEL), **(more or {})}.items():
         out[name] = float(metric(p, ones)[0])
         if resamples:
             out[f"{name}/low"], out[f"{name}/high"] = bounds(metric(p, weight), p.group)

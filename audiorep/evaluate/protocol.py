@@ -23,6 +23,7 @@ class Sides:
     """Embeddings and truth of both sides of a split.
 
     train, test: row numbers, labelled rows only. truth: as `audiorep.data.labels.encode`, all rows. group: all rows.
+    given: [rows] class numbers before classes that one side lacks were left out, -1 on neither side; single-label only.
     """
 
     train: np.ndarray
@@ -30,6 +31,7 @@ class Sides:
     truth: np.ndarray
     group: np.ndarray
     classes: Sequence[str]
+    given: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def multilabel(self) -> bool:
@@ -221,6 +223,7 @@ def make_sides(
             f"{len(both)} class(es) can be evaluated: at least {needed} with labelled rows on both sides of the split "
             "needed; label more rows or choose another split" + "".join(f"; {note}" for note in notes[:3])
         )
+    given = np.full(len(truth), -1)
     if multilabel:
         kept = truth[:, both]
         known = ~np.isnan(kept).all(1)
@@ -229,4 +232,6 @@ def make_sides(
         number[both] = np.arange(len(both))
         kept = number[truth]
         known = kept >= 0
-    return Sides(train[known[train]], test[known[test]], kept, group, [classes[int(c)] for c in both]), notes
+        for side in (train, test):
+            given[side] = truth[side]
+    return Sides(train[known[train]], test[known[test]], kept, group, [classes[int(c)] for c in both], given), notes

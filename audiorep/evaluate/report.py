@@ -15,7 +15,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audiorep import __version__
-from audiorep.evaluate import figures
+from audiorep.evaluate import figures, pictures
+from audiorep.evaluate.results import Results
 
 PROTOCOLS = {
     "knn": "kNN",
@@ -29,6 +30,7 @@ SCORES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "cmap": "cmAP",
+    "auroc": "AUROC",
 }
 """Measures between 0 and 1 of which more is better; of any other the report does not say which is best."""
 
@@ -84,6 +86,7 @@ class Report:
     metrics: Mapping[str, float]  # "knn/accuracy", "knn/accuracy/low", "mel/knn/accuracy", "random/rankme" ...
     next_steps: Sequence[tuple[str, str]]  # (sentence, command line)
     shortcut_notes: Sequence[str] = ()  # how "shortcut/..." among the metrics was measured
+    classifier: Results | None = None  # what a trained call classifier reaches
 
     def __post_init__(self) -> None:
         if self.embedding is not None and not len(self.embedding) == len(self.label) == len(self.group):
@@ -155,8 +158,9 @@ class Cell:
 
 
 def sentence_case(text: str) -> str:
-    """The first letter raised, except in a name that has its own case ("kNN")."""
-    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
+    """The first letter raised, except in a name that has its own case ("kNN", "cmAP")."""
+    own_case = any(letter.isupper() for letter in text.partition(" ")[0][1:])
+    return text if own_case else text[:1].upper() + text[1:]
 
 
 def number(value: float | int) -> str:
@@ -307,6 +311,12 @@ def cells(pictures: Sequence[Picture], *, shared: bool) -> list[Cell]:
     return [Cell(picture, src) for picture, src in zip(pictures, drawn, strict=True)]
 
 
+def classifier_scores(metrics: Mapping[str, float]) -> list[tuple[str, Score]]:
+    """The words for each measure of `SCORES` under "test/", and what it is."""
+    found = ((name, read_score(metrics, f"test/{measure}")) for measure, name in SCORES.items())
+    return [(name, score) for name, score in found if score is not None]
+
+
 def render(report: Report) -> str:
     """The page as a string."""
     page = Environment(
@@ -319,11 +329,12 @@ def render(report: Report) -> str:
     page.filters |= {
         "sentence_case": sentence_case,
         "number": number,
+        "share": share,
         "frequency": frequency,
         "duration": duration,
         "curve_name": curve_name,
     }
-    curves, embedding = report.curves, report.embedding
+    curves, embedding, classifier = report.curves, report.embedding, report.classifier
     return page.get_template("report.html").render(
         report=report,
         verdict=verdict(report.metrics),
@@ -333,6 +344,8 @@ def render(report: Report) -> str:
         views=[cells(row, shared=True) for row in report.views],
         curves=figures.training_curves(curves, tuple(CURVES)) if curves is not None else [],
         maps=figures.embedding_maps(embedding, report.label, report.group) if embedding is not None else None,
+        classifier=pictures.show_results(classifier) if classifier is not None else None,
+        classifier_scores=classifier_scores(classifier.metrics) if classifier is not None else [],
         version=__version__,
     )
 

@@ -25,6 +25,7 @@ from audiorep.evaluate.predictions import write_predictions
 from audiorep.evaluate.protocol import Outcome, Sides
 from audiorep.evaluate.protocol import evaluate as run_protocols
 from audiorep.evaluate.report import Picture, Report, write_report
+from audiorep.evaluate.results import Results
 from audiorep.evaluate.shortcut import find_shortcuts, nuisance_columns
 from audiorep.evaluate.tokens import Keeping
 from audiorep.files import output_folder, remove, write_json, write_text
@@ -71,17 +72,23 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             cfg.split[key] = value if cfg.split[key] == "trained" else cfg.split[key]
         cfg.split = {key: value for key, value in cfg.split.items() if value != "trained"}
     corpus = build.open_corpus(cfg, out)
-    if str(cfg.corpus) == info.training.get("corpus") and info.training.get("rows_seen") == "all":
-        corpus.notes.append("the encoder was pretrained on the test rows too (transductive)")
-    elif str(cfg.corpus) == info.training.get("corpus") and corpus.split.description != info.training.get("split"):
-        corpus.notes.append(
-            f"the encoder was pretrained with another split of this corpus ({info.training.get('split')}): "
-            "it may have seen the test rows"
-        )
+    corpus.notes.extend(trained_on_test(cfg, corpus, info))
     if info.training.get("labels_used"):
         corpus.notes.append("labels of its training side trained the encoder: see its own report for which")
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     return report_and_score(cfg, corpus, model, info, out, corpus.notes)
+
+
+def trained_on_test(cfg: DictConfig, corpus: build.Corpus, info: ModelInfo) -> list[str]:
+    """What to say of a model that may have seen the test rows of this corpus."""
+    if str(cfg.corpus) != info.training.get("corpus"):
+        return []
+    if info.training.get("rows_seen") == "all":
+        return ["the encoder was pretrained on the test rows too (transductive)"]
+    if corpus.split.description != info.training.get("split"):
+        was = info.training.get("split")
+        return [f"the encoder was pretrained with another split of this corpus ({was}): it may have seen the test rows"]
+    return []
 
 
 def report_and_score(
@@ -136,7 +143,8 @@ def report_and_score(
         log.warning("%s", warning)
     metrics, notes = metrics | shortcuts.metrics | dict(task or {}), [*notes, *shortcuts.warnings]
     write_json(out / "metrics.json", metrics)
-    report = make_report(cfg, corpus, info, windows, model, views, embedded, metrics, notes, curves, out)
+    steps = next_steps(cfg, out)
+    report = make_report(cfg, corpus, info, windows, model, views, embedded, metrics, notes, curves, steps)
     report = replace(report, shortcut_notes=shortcuts.notes)
     write_report(report, out / "report.html")
     if metrics:
@@ -242,7 +250,8 @@ def make_report(
     metrics: Mapping[str, float],
     notes: list[str],
     curves: pd.DataFrame | None,
-    out: Path,
+    next_steps: list[tuple[str, str]],
+    classifier: Results | None = None,
 ) -> Report:
     """Gather what `report.html` shows."""
     frame = corpus.manifest.frame
@@ -283,21 +292,27 @@ def make_report(
         label=frame["label"].iloc[kept].tolist(),
         group=frame["group"].iloc[kept].map(lambda group: Path(group).name).tolist(),
         metrics=shown_only(metrics),
-        next_steps=[
-            (
-                "Use the encoder: write an embedding for every window of your recordings.",
-                f"audiorep embed model={out} recordings=FOLDER",
-            ),
-            (
-                "Share it: one folder with weights, ONNX, card and golden clip.",
-                f"audiorep export model={out} out=bundle",
-            ),
-            (
-                "Train longer: more steps help as long as the curves still move.",
-                f"audiorep pretrain corpus={cfg.corpus} trainer.max_steps=2000",
-            ),
-        ],
+        next_steps=next_steps,
+        classifier=classifier,
     )
+
+
+def next_steps(cfg: DictConfig, out: Path) -> list[tuple[str, str]]:
+    """What to do with an encoder, as the report says it."""
+    return [
+        (
+            "Use the encoder: write an embedding for every window of your recordings.",
+            f"audiorep embed model={out} recordings=FOLDER",
+        ),
+        (
+            "Share it: one folder with weights, ONNX, card and golden clip.",
+            f"audiorep export model={out} out=bundle",
+        ),
+        (
+            "Train longer: more steps help as long as the curves still move.",
+            f"audiorep pretrain corpus={cfg.corpus} trainer.max_steps=2000",
+        ),
+    ]
 
 
 def show_fact(value: Any) -> str:

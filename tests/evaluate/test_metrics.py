@@ -8,14 +8,19 @@ from audiorep.evaluate.metrics import (
     SINGLE_LABEL,
     Predictions,
     accuracy,
+    auroc,
     average_precision,
     balanced_accuracy,
     bounds,
     cmap,
+    confusion,
     group_weights,
     macro_f1,
+    macro_f1_at,
     paired_difference,
+    per_class_auroc,
     per_class_average_precision,
+    roc_area,
     score_with_interval,
 )
 
@@ -51,6 +56,7 @@ def theirs(truth: np.ndarray, score: np.ndarray) -> dict[str, float]:
         "balanced_accuracy": sk.recall_score(truth, predicted, labels=present, average="macro"),
         "macro_f1": sk.f1_score(truth, predicted, average="macro"),
         "cmap": float(np.mean([sk.average_precision_score(truth == c, score[:, c]) for c in present])),
+        "auroc": float(np.mean([sk.roc_auc_score(truth == c, score[:, c]) for c in present])),
     }
 
 
@@ -85,6 +91,34 @@ def test_average_precision_equals_scikit_learn_with_sample_weights(ties):
     np.testing.assert_allclose(average_precision(present, score, weight), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.9])
+@pytest.mark.parametrize("levels", [2, 6, 10**9])
+def test_the_roc_area_equals_scikit_learn_with_sample_weights(levels, share):
+    rng = np.random.default_rng(5)
+    present, score = rng.random(90) < share, np.round(rng.random(90) * levels)
+    present[:2] = [True, False]
+    score[present] += np.round(0.2 * levels)
+    weight = rng.integers(0, 3, (6, 90)).astype(float)
+    weight[:, :2] = 1.0
+    weight[0] = 1.0
+    expected = [sk.roc_auc_score(present, score, sample_weight=w) for w in weight]
+    np.testing.assert_allclose(roc_area(present, score, weight), expected, atol=1e-12)
+
+
+def test_the_roc_area_counts_pairs_and_halves_ties():
+    present, score = np.array([True, False, True, False]), np.array([3.0, 2.0, 2.0, 1.0])
+    assert roc_area(present, score, np.ones((1, 4)))[0] == (2 + 1.5) / 4
+    assert roc_area(present, np.zeros(4), np.ones((1, 4)))[0] == 0.5
+    assert roc_area(~present, score, np.array([[1.0, 2, 0, 1]]))[0] == 0.0  # two below and one below the positive
+
+
+def test_the_roc_area_needs_both_kinds():
+    some, weight = np.array([True, False, False]), np.array([[0.0, 1, 1], [1, 0, 0], [1, 1, 0]])
+    assert np.isnan(roc_area(some, np.arange(3.0), weight)).tolist() == [True, True, False]
+    for every in (np.ones(3, bool), np.zeros(3, bool)):
+        assert np.isnan(roc_area(every, np.arange(3.0), weight)).all()
+
+
 def test_average_precision_without_a_positive_is_unknown():
     nothing = np.zeros(4, bool)
     assert np.isnan(average_precision(nothing, np.arange(4.0), np.ones((3, 4)))).all()
@@ -103,7 +137,34 @@ def test_multi_label_scores_ignore_what_is_unknown():
         columns.append(sk.average_precision_score(p.truth[known, c], p.score[known, c]))
     np.testing.assert_allclose(per_class_average_precision(p, one(p))[0], columns, atol=1e-12)
     assert cmap(p, one(p))[0] == pytest.approx(np.mean(columns))
-    assert set(score_with_interval(p, 20)) == {"cmap", "cmap/low", "cmap/high"}
+    areas = [sk.roc_auc_score(p.truth[k, c], p.score[k, c]) for c in range(C) for k in [~np.isnan(p.truth[:, c])]]
+    np.testing.assert_allclose(per_class_auroc(p, one(p))[0], areas, atol=1e-12)
+    assert auroc(p, one(p))[0] == pytest.approx(np.mean(areas))
+    names = {name + end for name in ("cmap", "auroc") for end in ("", "/low", "/high")}
+    assert set(score_with_interval(p, 20)) == names
+    assert set(score_with_interval(p, 20, more={"other": cmap})) - names == {"other", "other/low", "other/high"}
+
+
+def test_macro_f1_at_thresholds_equals_scikit_learn_on_what_is_known():
+    p, cut = multilabel(), np.linspace(-0.5, 1.0, C)
+    expected = []
+    for c in range(C):
+        known = ~np.isnan(p.truth[:, c])
+        expected.append(sk.f1_score(p.truth[known, c] == 1, p.score[known, c] >= cut[c]))
+    assert macro_f1_at(p, one(p), cut)[0] == pytest.approx(np.mean(expected))
+    twice = np.random.default_rng(0).integers(0, 3, N)
+    again = Predictions(np.repeat(p.truth, twice, 0), np.repeat(p.score, twice, 0), np.repeat(p.group, twice))
+    assert macro_f1_at(p, twice[None].astype(float), cut)[0] == pytest.approx(macro_f1_at(again, one(again), cut)[0])
+
+
+def test_confusion_equals_scikit_learn():
+    p = predictions(6)
+    np.testing.assert_array_equal(confusion(p), sk.confusion_matrix(p.truth, p.predicted, labels=range(C)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_no_resample_has_a_score_there_are_no_bounds():
+    assert np.isnan(bounds(np.full(20, np.nan), np.arange(6))).all()
 
 
 def test_multi_label_classes_without_a_known_positive_do_not_count():

@@ -14,17 +14,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audiorep.evaluate import figures
+from audiorep.evaluate import figures, pictures
+from audiorep.evaluate.calibrate import reliability
 from audiorep.evaluate.report import (
     CURVES,
     Picture,
     Report,
     render,
     score_table,
+    sentence_case,
     shortcut_table,
     verdict,
     write_report,
 )
+from audiorep.evaluate.results import Answers, Results, results
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
 EMPTY = Report(
@@ -66,6 +69,20 @@ def picture(title: str, bands: int = 16, frames: int = 24) -> Picture:
     """A picture that rises from the lowest band to the highest."""
     image = np.linspace(-60.0, 0.0, bands)[:, None] + np.zeros((1, frames))
     return Picture(image, title, seconds=0.5, low_hz=50.0, high_hz=8000.0)
+
+
+def classified(classes: list[str], multilabel: bool = False, rows: int = 240) -> Results:
+    """The results of a classifier that is mostly right, and sometimes takes a call for the next class."""
+    rng, c = np.random.default_rng(0), len(classes)
+
+    def answers() -> Answers:
+        number, quiet = rng.integers(0, c, rows), np.arange(rows) % 6 == 0
+        logits = rng.normal(size=(rows, c)) + 4.0 * np.eye(c)[number] + 2.0 * np.eye(c)[(number + 1) % c] - 2.0
+        truth = np.eye(c)[number] * ~quiet[:, None] if multilabel else np.where(quiet, -1, number)
+        logits[quiet] = rng.normal(size=(int(quiet.sum()), c)) - 2.0
+        return Answers(logits, truth, np.arange(rows) % 9, np.full(rows, 3.0), quiet)
+
+    return results(answers(), answers(), classes, 0.8, 20)
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +181,104 @@ def test_missing_part_is_left_out(full: Report, part: str, nothing: object, sect
     shown = {heading["id"] for heading in Page(render(replace(full, **{part: nothing}))).of("h2")}
     sections = {"facts", "warnings", "scores", "shortcut", "windows", "views", "curves", "map", "next"}
     assert shown == sections - {section}
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_classifier_has_a_section_before_the_map(full: Report, multilabel: bool) -> None:
+    found = classified([HOSTILE, "owl", "robin", "wren"], multilabel)
+    text = render(replace(full, classifier=found))
+    page = Page(text)
+    order = [heading["id"] for heading in page.of("h2")]
+    assert order.index("classifier") + 1 == order.index("map")
+    assert (
+        page.of("script") == []
+        and "&lt;script&gt;alert" in text.partition('id="classifier"')[2].partition('id="map"')[0]
+    )
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert all(header["scope"] in ("col", "row", "rowgroup") for header in page.of("th"))
+    assert all("aria-label" in svg or svg.get("aria-hidden") == "true" for svg in page.of("svg"))
+    assert ("What is taken for what" in text) is not multilabel
+    assert all(note in text for note in found.notes) and found.notes
+    for name in ("ap", "auroc", "recall", "precision_at_threshold", "recall_at_threshold"):
+        assert f">{found.metrics[f'test/{name}/robin']:.3f}<".replace(">0", ">") in text
+    assert f"before: {found.metrics['test/ece_uncalibrated']:.3f}".replace(" 0", " ") in text
+    assert "False per hour" in text
+
+
+def test_a_report_without_a_classifier_is_as_it_was(full: Report) -> None:
+    text = render(full)
+    assert 'id="classifier"' not in text and "Do probabilities come true" not in text
+
+
+def test_what_a_classifier_lacks_is_left_out_of_its_section() -> None:
+    found = classified(["owl", "robin"])
+    bare = {name: value for name, value in found.metrics.items() if not name.startswith("test/false_positives")}
+    assert "False per hour" not in render(replace(EMPTY, classifier=replace(found, metrics=bare)))
+    nothing = reliability(np.zeros((0, 2)), np.zeros(0, int))
+    text = render(replace(EMPTY, classifier=replace(found, calibrated=nothing, uncalibrated=nothing, notes=[])))
+    assert "Do probabilities come true" not in text and "Class by class" in text and 'role="note"' not in text
+
+
+def test_the_confusion_matrix_shows_parts_of_each_row_and_its_worst_errors() -> None:
+    counts = np.array([[6, 3, 0, 1], [0, 5, 0, 0], [0, 0, 0, 0], [4, 0, 0, 4]])
+    found = pictures.confusion_matrix(counts, ["a", "b", "never", "c"])
+    assert found is not None and found.names == ("a", "b", "c") and found.calls == (10, 5, 8)
+    assert [[cell.count for cell in row] for row in found.rows] == [[6, 3, 1], [0, 5, 0], [4, 0, 4]]
+    assert [cell.percent for cell in found.rows[0]] == [60, 30, 10] and found.rows[2][0].share == 0.5
+    assert [(m.truth, m.said, m.count, m.of) for m in found.mix_ups] == [
+        ("c", "a", 4, 8),
+        ("a", "b", 3, 10),
+        ("a", "c", 1, 10),
+    ]
+    assert pictures.confusion_matrix(np.zeros((2, 2), int), ["a", "b"]) is None
+
+
+def test_a_large_confusion_matrix_keeps_the_classes_of_the_most_errors() -> None:
+    most = pictures.MAX_CLASSES
+    counts = np.diag(np.full(most + 5, 9))
+    counts[3, most + 4] = 2
+    found = pictures.confusion_matrix(counts, [f"class {i}" for i in range(most + 5)])
+    assert found is not None and len(found.names) == most and found.left_out == 5
+    assert {"class 3", f"class {most + 4}"} <= set(found.names) and "class 63" not in found.names
+
+
+def test_long_names_number_the_columns() -> None:
+    names = ["owl", "x" * (pictures.LONG_NAME + 1)]
+    text = render(replace(EMPTY, classifier=classified(names)))
+    assert '<div class="number">2</div>' in text and f">2 {names[1]}<" in text
+    assert 'class="number"' not in render(replace(EMPTY, classifier=classified(["owl", "robin"])))
+
+
+def test_the_reliability_line_leaves_out_bins_of_few() -> None:
+    p = np.array([[0.9, 0.1]] * 16 + [[0.35, 0.65]] * 3)
+    line = pictures.reliability_line(reliability(p, np.array([0] * 12 + [1] * 4 + [1] * 3), bins=10))
+    assert line is not None and line.path == "M90.00 25.00"
+    assert [(x, y) for x, y, _ in line.dots] == [pytest.approx((65.0, 0.0)), pytest.approx((90.0, 25.0))]
+    assert line.dots[1][2] / line.dots[0][2] == pytest.approx(np.sqrt(16 / 3))
+    assert pictures.reliability_line(reliability(np.zeros((0, 2)), np.zeros(0, int))) is None
+
+
+def test_the_learning_curve_draws_means_and_intervals(tmp_path: Path) -> None:
+    series = {"BYOL": [(0.5, 0.4, 0.6), (np.nan, np.nan, np.nan), (0.9, 0.8, 0.95)], "mel": [(0.3, 0.2, 0.4)] * 3}
+    axes = pictures.learning_figure(["1", "5", "all"], series, "cmAP").axes[0]
+    assert [line.get_label() for line in axes.lines] == ["BYOL", "mel"] and axes.get_ylabel() == "cmAP"
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.5, np.nan, 0.9])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "5", "all"]
+    bars = axes.collections[0].get_segments()
+    assert bars[0][:, 1].tolist() == [0.4, 0.6] and bars[-1][:, 1].tolist() == [0.8, 0.95]
+    pictures.learning_curve(["1", "5", "all"], series, tmp_path / "curve.png")
+    assert matplotlib.image.imread(tmp_path / "curve.png").shape[0] > 300
+    with pytest.raises(ValueError, match="mel has 3 scores for 2 budgets"):
+        pictures.learning_figure(["1", "5"], {"mel": [(0.3, 0.2, 0.4)] * 3})
+
+
+def test_the_first_letter_is_raised_except_in_a_name_with_a_case_of_its_own() -> None:
+    assert [sentence_case(name) for name in ("kNN accuracy", "cmAP", "linear probe cmAP", "")] == [
+        "kNN accuracy",
+        "cmAP",
+        "Linear probe cmAP",
+        "",
+    ]
 
 
 def test_empty_report() -> None:

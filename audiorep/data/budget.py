@@ -1,0 +1,116 @@
+"""Which labels a training may use: a budget of so many a class, and a part that is held out to calibrate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from audiorep.data.sampler import has_label
+from audiorep.errors import AudiorepError
+
+Rows = Int[np.ndarray, " k"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Rows whose labels may be used, and what a user should know about them."""
+
+    rows: Rows
+    notes: tuple[str, ...] = ()
+
+
+def spend(
+    rows: Rows,
+    truth: np.ndarray,
+    classes: list[str],
+    per_class: int | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+) -> Budget:
+    """Draw the labelled rows that a training may know, among `rows`; all where neither number is given.
+
+    Args:
+        rows: of the training side.
+        truth: [n] or [n c] of all rows, as `audiorep.data.labels.encode`.
+        classes: their names.
+        per_class: labels of each class; where a class has fewer, all of them, and that is noted. Rows with several labels
+            are drawn class by class, the rarest first, and count for every class that they hold.
+        fraction: part of the labels of each class, at least one; of rows with several labels, of all labelled rows.
+
+    Raises:
+        AudiorepError: both numbers, or none that makes sense.
+    """
+    if per_class is not None and fraction is not None:
+        raise AudiorepError("labels_per_class and label_fraction are two ways to say the same: give one of them")
+    if per_class is not None and per_class < 1:
+        raise AudiorepError(f"labels_per_class={per_class}: at least one label of each class is needed")
+    if fraction is not None and not 0.0 < fraction <= 1.0:
+        raise AudiorepError(f"label_fraction={fraction} must lie in (0, 1]")
+    rows = rows[has_label(truth[rows])]
+    if per_class is None and fraction is None:
+        return Budget(rows)
+    rng = np.random.default_rng([seed, 11])
+    present = members(truth[rows], len(classes))
+    if truth.ndim == 2 and fraction is not None:
+        return Budget(np.sort(rng.permutation(rows)[: max(2, round(fraction * len(rows)))]))
+    chosen, short = np.zeros(len(rows), bool), []
+    for c in np.argsort(present.sum(0), kind="stable"):
+        have = int(present[:, c].sum())
+        if not have:
+            continue
+        wanted = per_class if per_class is not None else max(1, round(float(fraction or 0) * have))
+        if per_class is not None and have < wanted:
+            short.append(f"{classes[c]} ({have})")
+        free = rng.permutation(np.flatnonzero(present[:, c] & ~chosen))
+        chosen[free[: max(0, wanted - int((present[:, c] & chosen).sum()))]] = True
+    notes = (
+        (f"fewer than labels_per_class={per_class} labels on the training side, all are used: {', '.join(short)}",)
+        if short
+        else ()
+    )
+    return Budget(rows[chosen], notes)
+
+
+def members(truth: np.ndarray, classes: int) -> Bool[np.ndarray, "n c"]:
+    """Which classes are present in which rows."""
+    return truth == 1 if truth.ndim == 2 else truth[:, None] == np.arange(classes)
+
+
+def hold_out(
+    rows: Rows, truth: np.ndarray, group: np.ndarray, classes: int, fraction: float, least: int, seed: int = 0
+) -> tuple[Rows, Rows, str]:
+    """Split labelled rows in two: to train on, and to calibrate on; the second are whole groups, of about `fraction`.
+
+    A group whose rows are needed, because a class would have no label left to train on, is not held out.
+
+    Args:
+        least: fewer rows than this are not held out at all: a temperature or a threshold from them would mean nothing.
+
+    Returns:
+        Both, and the reason where the second is empty, else "".
+
+    Raises:
+        AudiorepError: a fraction that is none.
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise AudiorepError(f"calibration.fraction={fraction} must lie in [0, 1)")
+    wanted = round(fraction * len(rows))
+    if wanted < least:
+        return rows, rows[:0], f"{len(rows)} labels leave fewer than calibration.least={least} to calibrate on"
+    units = group[rows]
+    names = np.unique(units)
+    if len(names) < 3:
+        units, names = np.arange(len(rows)), np.arange(len(rows))
+    present = members(truth[rows], classes)
+    left, held = present.sum(0), np.zeros(len(rows), bool)
+    for name in np.random.default_rng([seed, 12]).permutation(names):
+        inside = units == name
+        taken = present[inside].sum(0)
+        if held.sum() + inside.sum() <= 1.5 * wanted and ((left - taken > 0) | (taken == 0)).all():
+            held |= inside
+            left = left - taken
+        if held.sum() >= wanted:
+            break
+    if held.sum() < least:
+        return rows, rows[:0], "no groups could be held out to calibrate on without taking a class its last labels"
+    return rows[~held], rows[held], ""
