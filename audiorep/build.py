@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from audiorep.console import progress_bar
 from audiorep.data.labels import classes_of, encode
 from audiorep.data.loader import decoded_waves
 from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
+from audiorep.data.sampler import has_label
 from audiorep.data.splits import Split, make_split
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
 from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary, word_columns
@@ -156,6 +157,37 @@ def annotation_words(cfg: DictConfig, corpus: Corpus) -> tuple[np.ndarray, Vocab
     return vocabulary.encode(texts), vocabulary
 
 
+def rows_where(frame: pd.DataFrame, column: str | None, values: Sequence[Any], key: str) -> np.ndarray:
+    """[rows] whether a column holds one of some values; nowhere without a column.
+
+    Raises:
+        AudiorepError: no such column.
+    """
+    if column is None:
+        return np.zeros(len(frame), bool)
+    if column not in frame:
+        raise AudiorepError(
+            f"{key}={column}: the corpus has no such column; there are: {', '.join(map(str, frame.columns))}"
+        )
+    return frame[column].astype(str).isin([str(value) for value in values]).to_numpy()
+
+
+def draws_of(frame: pd.DataFrame, column: str | None) -> np.ndarray | None:
+    """[rows] how often a labelled row is drawn in a pass, by a column of whole numbers; None without one.
+
+    Raises:
+        AudiorepError: no such column, or something in it that is no whole number from 0 on.
+    """
+    if column is None:
+        return None
+    if column not in frame:
+        raise AudiorepError(f"data.draws={column}: the corpus has no such column")
+    values = pd.to_numeric(frame[column], errors="coerce").fillna(0.0).to_numpy(float)
+    if (values < 0).any() or (values != values.round()).any():
+        raise AudiorepError(f"data.draws={column}: whole numbers from 0 on are needed")
+    return values.astype(np.int64)
+
+
 def words_hold_labels(cfg: DictConfig, corpus: Corpus) -> bool:
     """Whether the label is among the annotation words."""
     return "label" in word_columns(corpus.manifest.frame, cfg.data.words)
@@ -209,7 +241,8 @@ def fit_compression(frontend: FrontEnd, compress: Compress, windows: Windows, se
 def background_bank(cfg: DictConfig, corpus: Corpus, windows: Windows, rows: np.ndarray | None) -> Wave:
     """Up to `data.background_windows` windows [m t] of the rows labelled as background; of any rows where none is."""
     label = corpus.manifest.frame["label"].str.lower().to_numpy(dtype=str)
-    quiet = np.flatnonzero(np.isin(label if rows is None else label[rows], list(cfg.data.background)))
+    named = np.isin(label if rows is None else label[rows], list(cfg.data.background))
+    quiet = np.flatnonzero(named & has_label(windows.label))  # a label that is hidden must not tell either
     if not len(quiet):
         log.info("no row is labelled %s: other windows serve as background", " or ".join(cfg.data.background))
         quiet = np.arange(len(windows))

@@ -3,6 +3,7 @@
 import difflib
 import errno
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -30,6 +31,9 @@ PATHS = frozenset(
     | {"encoder.weights", "encoder.architecture", "teacher.model"}
 )
 """Keys whose values are paths."""
+
+TEXTS = frozenset({"train", "pretrain", "first", "second", "noise"})
+"""Keys whose values are keys of another verb, one after the other: train="split.folds=5 trainer.max_steps=400"."""
 
 WORKFLOW = """\
 audiorep {version}: learn representations of sound, above all animal sound
@@ -146,11 +150,23 @@ SOURCES = {"run": recipe_of}
 def quoted(argument: str) -> str:
     """Paths as they are: Hydra's grammar would stumble over spaces, brackets, umlauts or an equals sign in them."""
     key, found, value = argument.partition("=")
-    if not found or key not in PATHS or value in ("null", "") or value[0] in "'\"[":
+    if not found or key not in PATHS | TEXTS or value in ("null", "") or value[0] in "'\"[":
         return argument
-    expanded = str(Path(value).expanduser()) if value.startswith("~") else value
+    expanded = str(Path(value).expanduser()) if value.startswith("~") and key in PATHS else value
     escaped = expanded.replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{escaped}'"
+
+
+def words(text: str) -> list[str]:
+    """The ``key=value`` overrides in one text, split at spaces outside quotes.
+
+    Raises:
+        AudiorepError: a word that is none.
+    """
+    found = shlex.split(text)
+    if wrong := next((word for word in found if "=" not in word and not word.startswith("~")), None):
+        raise AudiorepError(f"'{wrong}' in \"{text}\" is no key=value")
+    return [quoted(word) for word in found]
 
 
 def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[str], str | None]]:

@@ -227,4 +227,5 @@ class Compress(nn.Module):
 
     def check_inverse(self) -> None:
         """Raise what `inverse` would raise."""
-        self.inverse(torch.zeros(1, 1, 1, 1, device=next(self.buffers(), torch.zeros(())).device))
+        bands = max((buffer.shape[2] for buffer in self.norm.buffers() if buffer.ndim == 4), default=1)
+        self.inverse(torch.zeros(1, 1, bands, 1, device=next(self.buffers(), torch.zeros(())).device))

@@ -1,7 +1,6 @@
 """Teachers that are finished: a model folder of audiorep, or any ONNX model that takes samples."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from audiorep.apply.export import session
+from audiorep.data.pieces import cut
 from audiorep.errors import AudiorepError
 from audiorep.model import load_model
 from audiorep.torchaudio import torchaudio
@@ -48,7 +47,7 @@ class Folder:
     """A run folder or bundle of audiorep."""
 
     def __init__(self, path: str | Path) -> None:
-        self.model, info, _ = load_model(path)
+        self.model, info, _ = load_model(path, "teacher.model")
         self.model.requires_grad_(False)
         self.rate_hz, self.classes = info.sample_rate_hz, info.classes
         self.dim: int | None = self.model.encoder.dim
@@ -91,6 +90,12 @@ class Onnx:
             raise AudiorepError(f"teacher.model={path}: takes {shapes}; one input [batch, samples] is needed")
         self.input, samples = inputs[0].name, inputs[0].shape[1]
         self.samples = samples if isinstance(samples, int) else None
+        self.batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
+        if self.batch not in (None, 1):
+            raise AudiorepError(
+                f"teacher.model={path}: takes {self.batch} windows at a time, no more and no less: export it with a free "
+                "first axis, or for one"
+            )
         rate = rate_hz or facts.get("sample_rate")
         if rate is None:
             raise AudiorepError(f"teacher.model={path}: does not say its sample rate: give it with teacher.rate_hz=")
@@ -110,21 +115,16 @@ class Onnx:
     def __call__(self, wave: Wave) -> Told:
         pieces = [wave] if self.samples is None else list(cut(wave, self.samples).unbind(1))
         names = [name for name in (self.embedding, self.logits) if name]
-        said = [self.session.run(names, {self.input: piece.float().cpu().numpy()}) for piece in pieces]
+        said = [self.run(names, piece.float().cpu().numpy()) for piece in pieces]
         mean = {name: torch.from_numpy(np.mean([part[i] for part in said], 0)) for i, name in enumerate(names)}
         found = {name: value.to(wave.device) for name, value in mean.items()}
         return Told(found.get(self.embedding or ""), found.get(self.logits or ""))
 
-
-def cut(wave: Wave, samples: int) -> Float[Tensor, "b l samples"]:
-    """Pieces of a fixed length: one, centred in zeros, of a short wave; else the fewest that cover it, evenly spaced."""
-    spare = wave.shape[1] - samples
-    if spare <= 0:
-        before = -spare // 2
-        return F.pad(wave, (before, -spare - before))[:, None]
-    count = math.ceil(wave.shape[1] / samples)
-    starts = [round(i * spare / (count - 1)) for i in range(count)]
-    return torch.stack([wave[:, start : start + samples] for start in starts], 1)
+    def run(self, names: Sequence[str], wave: np.ndarray) -> list[np.ndarray]:
+        """The outputs of these names; window by window where the model takes no more."""
+        parts = [wave] if self.batch is None else np.split(wave, len(wave))
+        said = [self.session.run(list(names), {self.input: part}) for part in parts]
+        return [np.concatenate(column) for column in zip(*said, strict=True)]
 
 
 @dataclass
@@ -148,7 +148,8 @@ class FrozenTeacher:
             wave = batch["wave"][list(fresh.values())]
             if rate_hz != self.network.rate_hz:
                 wave = torchaudio.functional.resample(wave, rate_hz, self.network.rate_hz)
-            told = self.network(wave)
+            with torch.no_grad():
+                told = self.network(wave)
             for i, key in enumerate(fresh):
                 answers[key] = tuple(None if x is None else x[i].float().cpu() for x in (told.embedding, told.logits))
                 if len(self.known) < CACHED:

@@ -123,6 +123,7 @@ class Learner(L.LightningModule):
             self.restore(self.loaded)
             self.loaded = None
         self.clock = (self.step, time.monotonic())
+        self.train()  # a loaded encoder comes in evaluation mode, and Lightning leaves modes as they are
         self.begin_epoch()
 
     def on_train_epoch_start(self) -> None:

@@ -123,8 +123,8 @@ def save_model(model: Model, parts: Mapping[str, Any], info: ModelInfo, folder: 
     write_json(folder / "config.json", config)
 
 
-def load_model(folder: str | Path) -> tuple[Model, ModelInfo, dict[str, Any]]:
-    """Read a run folder or a bundle.
+def load_model(folder: str | Path, key: str = "model") -> tuple[Model, ModelInfo, dict[str, Any]]:
+    """Read a run folder or a bundle; `key` is the setting that named it.
 
     Returns:
         The model in evaluation mode, its facts, and the configs of its parts.
@@ -137,7 +137,8 @@ def load_model(folder: str | Path) -> tuple[Model, ModelInfo, dict[str, Any]]:
     path = folder / "config.json"
     if not path.is_file():
         raise AudiorepError(
-            f"model={folder}: no config.json there; name the out= folder of pretrain, a bundle, or an .onnx"
+            f"{key}={folder}: no config.json there; name the out= folder of pretrain or train, a bundle"
+            + (", or an .onnx" if key == "model" else "")
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

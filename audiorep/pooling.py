@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from audiorep.errors import AudiorepError
 
@@ -52,9 +53,9 @@ class LinearSoftmax:
     """
 
     def __call__(self, logits: Logits, bag: Bag) -> Float[Tensor, "m c"]:
-        p = logits.sigmoid()
-        pooled = mean(p * p, bag) / mean(p, bag).clamp_min(1e-7)
-        return torch.logit(pooled, 1e-6)
+        # logit = log sum_i p_i^2 - log sum_i p_i (1 - p_i), with a gradient however sure all windows are
+        pool, present = LogMeanExp(), F.logsigmoid(logits)
+        return pool(2.0 * present, bag) - pool(present + F.logsigmoid(-logits), bag)
 
 
 def bags_of(row: Int[Tensor, " b"]) -> tuple[Bag, Int[Tensor, " m"]]:

@@ -47,7 +47,7 @@ NOT_SETTING = ("checkpoint_every_s", "workers", "cache_mb", "log_every", "health
 """Keys inside those that the next step does not depend on."""
 
 LEFT_BEHIND = ("last.ckpt", "logs", "quarantine.csv", "metrics.json", "report.html", "config.yaml", "golden.wav",
-               "config.json", "model.safetensors", "predictions.npz")  # fmt: skip
+               "config.json", "model.safetensors", "predictions.npz", "thresholds.json")  # fmt: skip
 """What an earlier run left in `out`: removed by overwrite=true."""
 
 
@@ -124,7 +124,9 @@ def make_learner(
         optimizer = instantiate(cfg.optimizer, _partial_=True)
         drawing = instantiate(cfg.data.sampler, windows=windows)
         sampler = StepSampler(drawing, cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
-        objective.prepare(told(windows, views, sampler, **{"compress": model.compress, "rate_hz": windows.rate_hz, **facts}))
+        objective.prepare(
+            told(windows, views, sampler, **{"compress": model.compress, "rate_hz": windows.rate_hz, **facts})
+        )
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     setting = {"rows": str(len(windows))} | flat({name: resolved[name] for name in SETTING_KEYS if name in resolved})
     encoders = [part for part in objective.modules() if isinstance(part, Encoder)] if rates else []

@@ -1,8 +1,8 @@
 """How much of a pretrained encoder is trained: all, nothing, the last stages, or small layers that are added to it."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +78,10 @@ class LastStages(Transfer):
                 f"transfer.count={self.count}: {type(encoder).__name__} has {len(names)} stages; transfer=full trains all"
             )
         encoder.requires_grad_(False)
-        for name in names[len(names) - self.count :]:
+        trained = names[len(names) - self.count :]
+        for name in trained:
             encoder.get_submodule(name).requires_grad_(True)
-        encoder.resting = tuple(names[: len(names) - self.count]) if self.count else ("",)
+        encoder.resting = tuple(apart_from(encoder, trained)) if trained else ("",)
         encoder.train(encoder.training)
         return encoder
 
@@ -122,6 +123,7 @@ class Lora(Transfer):
             module
             for module in encoder.modules()
             if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
+            and not parametrize.is_parametrized(module)  # a weight norm: merged, it would not load again
             and min(module.weight.shape[0], module.weight[0].numel()) > self.rank
         ]
         if not wide:
@@ -138,7 +140,7 @@ class Lora(Transfer):
 
     def finish(self, encoder: Encoder) -> Encoder:
         for module in list(encoder.modules()):
-            if parametrize.is_parametrized(module, "weight"):
+            if is_lowered(module):
                 parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
         return encoder
 
@@ -155,6 +157,23 @@ class Adapters(Transfer):
 
     def part(self, part: Mapping[str, Any]) -> dict[str, Any]:
         return {"_target_": "audiorep.encoders.adapted.Adapted", "encoder": dict(part), "width": self.width}
+
+
+def is_lowered(module: nn.Module) -> bool:
+    """Whether a module's weight has a low-rank addition."""
+    if not parametrize.is_parametrized(module, "weight"):
+        return False
+    return isinstance(cast(nn.ModuleDict, module.parametrizations)["weight"][-1], LowRank)  # type: ignore[index]
+
+
+def apart_from(module: nn.Module, names: Sequence[str], prefix: str = "") -> Iterator[str]:
+    """Names of the largest submodules that neither are, nor hold, nor lie within those that are named."""
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        if any(other.startswith(f"{path}.") for other in names):
+            yield from apart_from(child, names, f"{path}.")
+        elif path not in names:
+            yield path
 
 
 def stage_of(encoder: Encoder) -> dict[str, int]:

@@ -56,7 +56,7 @@ def export(
         AudiorepError: the two differ by more than `TOLERANCE`; nothing is left in `out` then that looks like a bundle.
     """
     model = model.eval()
-    write_onnx(model, info, out / "model.onnx")
+    write_onnx(model, info, out / "model.onnx", licence="" if card["license"] == "unknown" else str(card["license"]))
     lengths = sorted({info.window_samples, max(2 * info.window_samples, model.frontend.shortest)})
     errors = {length: parity(model, out / "model.onnx", clip(golden, length)) for length in lengths}
     worst = max(errors.values())
@@ -73,7 +73,7 @@ def export(
     return {str(length): error for length, error in errors.items()}
 
 
-def write_onnx(model: Model, info: ModelInfo, path: Path) -> None:
+def write_onnx(model: Model, info: ModelInfo, path: Path, licence: str = "") -> None:
     """Waveform [batch, samples] -> embedding (and logits); batch and samples are free. Facts stand in metadata_props."""
     names = ["embedding"] + (["logits"] if model.classifier is not None else [])
     length = max(info.window_samples, model.frontend.shortest)
@@ -98,6 +98,8 @@ def write_onnx(model: Model, info: ModelInfo, path: Path) -> None:
             "classes": list(info.classes),
             "embedding_outputs_key": "embedding",
             "class_outputs_key": "logits" if info.classes else "",
+            "multilabel": bool(info.training.get("multilabel")),
+            "license": licence,
             "producer": f"audiorep {__version__}",
         }
         for key, value in facts.items():

@@ -45,16 +45,15 @@ class Unmixed:
 class Mixup:
     """``x = lam x_i + (1 - lam) x_j`` in linear power and ``t = lam t_i + (1 - lam) t_j``, ``lam ~ Beta(alpha, alpha)``.
 
-    j is another place in the batch. What is known of one of the two only is not known of the mixture, unless
-    ``first=True``: then lam is at least one half (``max(lam, 1 - lam)``), as MixMatch has it.
+    j is another place in the batch. What is known of one of the two only is not known of the mixture.
 
     Args:
         alpha: of the Beta distribution; below 1 most mixtures are nearly one of the two.
         p: part of the windows that are mixed at all.
-        first: lam at least one half.
+        first: lam at least one half (``max(lam, 1 - lam)``), as MixMatch has it.
 
     Raises:
-        AudiorepError: a compression without an inverse (PCEN).
+        AudiorepError: a compression or normalisation without an inverse (PCEN, ClipNorm).
 
     Source: Zhang et al. 2018, arXiv:1710.09412, eq. 1; in power, because sounds add as powers.
     """

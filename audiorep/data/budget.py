@@ -78,7 +78,7 @@ def members(truth: np.ndarray, classes: int) -> Bool[np.ndarray, "n c"]:
 
 def hold_out(
     rows: Rows, truth: np.ndarray, group: np.ndarray, classes: int, fraction: float, least: int, seed: int = 0
-) -> tuple[Rows, Rows, str]:
+) -> tuple[Int[np.ndarray, " fit"], Int[np.ndarray, " held"], str]:
     """Split labelled rows in two: to train on, and to calibrate on; the second are whole groups, of about `fraction`.
 
     A group whose rows are needed, because a class would have no label left to train on, is not held out.
@@ -114,3 +114,24 @@ def hold_out(
     if held.sum() < least:
         return rows, rows[:0], "no groups could be held out to calibrate on without taking a class its last labels"
     return rows[~held], rows[held], ""
+
+
+def with_errors(label: np.ndarray, part: float, seed: int) -> np.ndarray:
+    """Labels of which a `part` is replaced by another class, all others alike likely: symmetric label noise, for studies.
+
+    Raises:
+        AudiorepError: a part that is none, or several labels a row.
+    """
+    if not 0.0 <= part < 1.0:
+        raise AudiorepError(f"data.label_noise={part} must lie in [0, 1)")
+    if not part:
+        return label
+    if label.ndim == 2:
+        raise AudiorepError("data.label_noise is for one label a row")
+    rng = np.random.default_rng([seed, 13])
+    rows = np.flatnonzero(label >= 0)
+    rows = np.sort(rng.permutation(rows)[: round(part * len(rows))])
+    classes = int(label.max()) + 1
+    out = label.copy()
+    out[rows] = (label[rows] + rng.integers(1, classes, len(rows))) % classes
+    return out

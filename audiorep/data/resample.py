@@ -53,7 +53,7 @@ class Resampler:
     def __init__(self, method: Callable[..., Any], interpolates: bool = False, classes: Sequence[str] = ()) -> None:
         self.method, self.interpolates, self.classes = method, interpolates, classes
 
-    def __call__(self, x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], seed: int) -> Resampled:
+    def __call__(self, x: Float[np.ndarray, "n d"], y: np.ndarray, seed: int) -> Resampled:
         present, count = check_labels(y)
         sampler = self.method()
         settings = sampler.get_params()
@@ -95,7 +95,7 @@ class Resampler:
         return f"class '{self.classes[number]}'" if self.classes else f"class {number}"
 
 
-def check_labels(y: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
+def check_labels(y: np.ndarray) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
     """The class numbers that occur, and how often each."""
     if y.ndim != 1:
         raise AudiorepError("resampler: rows with several labels cannot be resampled by class: choose resampler=none")

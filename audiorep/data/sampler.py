@@ -32,14 +32,22 @@ class Drawing(Protocol):
 
 
 class Shuffled:
-    """Every window once, in a new order each epoch; a long row comes as often as windows fit into it."""
+    """Every window once, in a new order each epoch; a long row comes as often as windows fit into it.
+
+    Args:
+        fixed: always the same windows of a row, side by side, instead of random ones; what a teacher's answers can be kept
+            for.
+    """
 
     repeats = False
+    fixed = False
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: Windows, fixed: bool = False) -> None:
         counts = windows.windows_per_row()
         self.rows = np.repeat(np.arange(len(counts)), counts)
-        self.units = len(self.rows)
+        self.window = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        self.of = np.repeat(counts, counts)
+        self.units, self.fixed = len(self.rows), fixed
 
     def batches(
         self, rng: np.random.Generator, batch: int, steps: int, draw: int, partition: np.ndarray | None
@@ -47,6 +55,9 @@ class Shuffled:
         order = rng.permutation(self.units)
         for step in range(steps):
             unit = order[step * batch : (step + 1) * batch]
+            if self.fixed:
+                yield np.stack([self.rows[unit], self.window[unit], self.of[unit], np.full_like(unit, -1)], 1)
+                continue
             yield np.stack([self.rows[unit], unit, np.ones_like(unit), np.full_like(unit, draw)], 1)
 
 

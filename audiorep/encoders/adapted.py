@@ -50,6 +50,7 @@ class Adapted(Encoder):
         if width < 1:
             raise AudiorepError(f"transfer.width={width} must be 1 or more")
         self.dim, self.patch, self.takes_samples = encoder.dim, encoder.patch, encoder.takes_samples
+        self.exportable = encoder.exportable
         self.stages = {f"encoder.{name}": dim for name, dim in encoder.stages.items()}
         for name, dim in encoder.stages.items():
             encoder.set_submodule(name, Adapter(encoder.get_submodule(name), dim, width))

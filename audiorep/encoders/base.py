@@ -18,6 +18,7 @@ class Encoder(nn.Module):
     dim: width d of the embedding.
     patch: (bands, frames) of a token where the encoder cuts the input into patches, else None.
     takes_samples: whether it wants samples [b 1 1 t] instead of a spectrogram.
+    exportable: whether it can become ONNX.
     pieces: parts in which a training batch is encoded; `split_batches` sets it.
     stages: names of its submodules from input to output, each with the width of what it gives, a map [b d f n] or tokens
         [b l d]: what transfer freezes, slows down or adds to.
@@ -32,6 +33,7 @@ class Encoder(nn.Module):
     dim: int
     patch: tuple[int, int] | None = None
     takes_samples: bool = False
+    exportable: bool = True
     pieces: int = 1
     stages: Mapping[str, int] = {}
     resting: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib
-import math
+import logging
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -14,12 +14,15 @@ import torch
 from hydra.utils import instantiate
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from audiorep.data.pieces import cut
 from audiorep.encoders.base import Encoder, refuse_patches
 from audiorep.errors import AudiorepError
+from audiorep.files import output_folder
 from audiorep.model import Model, ModelInfo, save_model
-from audiorep.types import Features, Spec, Wave
+from audiorep.types import Features, Spec
+
+log = logging.getLogger(__name__)
 
 RATE_HZ, SAMPLES, DIM = 48_000, 144_000, 1024
 FILE = "models/analyzer/BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite"
@@ -52,6 +55,7 @@ class BirdNet(Encoder):
 
     dim = DIM
     takes_samples = True
+    exportable = False
     licence = LICENCE
 
     def __init__(self, sample_rate_hz: int, sha256: str | None = None) -> None:
@@ -90,7 +94,7 @@ class BirdNet(Encoder):
                 "BirdNET cannot be trained, and no gradient passes through it: evaluate it, embed with it, keep it "
                 "frozen under a classifier (transfer=frozen), or let another encoder learn from it"
             )
-        pieces = cut(spec[:, 0, 0]).float().cpu().numpy()
+        pieces = cut(spec[:, 0, 0], SAMPLES).float().cpu().numpy()
         found = np.stack([np.stack([self.embed(piece) for piece in of_window]) for of_window in pieces])
         tokens = torch.from_numpy(found).to(spec.device)
         return Features(tokens.mean(1), tokens, [tokens])
@@ -103,17 +107,6 @@ class BirdNet(Encoder):
         self.interpreter.invoke()
         before_output = self.interpreter.get_output_details()[0]["index"] - 1
         return np.array(self.interpreter.get_tensor(before_output)[0])
-
-
-def cut(wave: Wave) -> Float[Tensor, "b l t2"]:
-    """Pieces of 3 s: one, centred in zeros, of a short wave; else ``l = ceil(t / 3 s)``, evenly spaced from end to end."""
-    spare = wave.shape[1] - SAMPLES
-    if spare <= 0:
-        before = -spare // 2
-        return F.pad(wave, (before, -spare - before))[:, None]
-    count = math.ceil(wave.shape[1] / SAMPLES)
-    starts = [round(i * spare / (count - 1)) for i in range(count)]
-    return torch.stack([wave[:, start : start + SAMPLES] for start in starts], 1)
 
 
 def find_network() -> Path:
@@ -161,3 +154,10 @@ def write_model(out: str | Path, window_s: float = 3.0, outside: str = "context"
     training = {"objective": "BirdNET 2.4 as published", "encoder": "birdnet", "licence": LICENCE, "labels_used": False}
     save_model(model, parts, ModelInfo(RATE_HZ, window_s, outside, (), training), Path(out))
     return Path(out)
+
+
+def make(cfg: Any) -> None:
+    """`write_model` for ``audiorep run birdnet``: into `out`, windows of `window_s`."""
+    out = output_folder(cfg.out, overwrite=cfg.overwrite)
+    write_model(out, float(cfg.window_s), str(cfg.outside))
+    log.info("wrote %s; the network's licence is %s", out, LICENCE)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from audiorep.data.resample import Resample
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.health import embedding_std, rankme
 from audiorep.evaluate.knn import knn_scores
@@ -95,12 +96,19 @@ def knn(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Outcome:
     return measured("knn", scores, sides, protocol)
 
 
-def linear(embedding: np.ndarray, sides: Sides, protocol: Protocol) -> Outcome:
-    """`linear_scores` with all labels, and with a few of each class: the mean over draws."""
+def linear(embedding: np.ndarray, sides: Sides, protocol: Protocol, resampler: Resample | None = None) -> Outcome:
+    """`linear_scores` with all labels, and with a few of each class: the mean over draws.
+
+    With a `resampler`, of what it makes of the standardised embeddings of the labelled rows.
+    """
     train, test, truth = embedding[sides.train], embedding[sides.test], sides.truth[sides.train]
 
     def fit(rows: np.ndarray, seed: int) -> np.ndarray:
-        return linear_scores(train[rows], truth[rows], test, len(sides.classes))
+        if resampler is None:
+            return linear_scores(train[rows], truth[rows], test, len(sides.classes))
+        mean, spread = train[rows].mean(0), np.maximum(train[rows].std(0), 1e-6)
+        made = resampler((train[rows] - mean) / spread, truth[rows], seed)
+        return linear_scores(made.x, made.y, (test - mean) / spread, len(sides.classes))
 
     return by_budget("linear", fit, protocol.labels_per_class, sides, protocol)
 

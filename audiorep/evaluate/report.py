@@ -49,7 +49,15 @@ CURVES = {
 """The curves drawn first, in this order; others follow while there is room."""
 
 RIVALS = {"mel": "mel baseline", "random": "random encoder"}
-HEADLINES = ("knn/accuracy", "knn/balanced_accuracy", "knn/cmap", "linear/balanced_accuracy", "linear/cmap")
+HEADLINES = (
+    "knn/accuracy",
+    "knn/balanced_accuracy",
+    "knn/cmap",
+    "linear/balanced_accuracy",
+    "linear/cmap",
+    "test/balanced_accuracy",
+    "test/cmap",
+)
 STANDINGS = ("behind", "level", "ahead")
 BADGES = {
     "ahead": "Ahead",
@@ -191,7 +199,7 @@ def metric_name(key: str) -> str:
         name, _, labels = protocol.partition("@")
         words.append(PROTOCOLS.get(name, name.replace("_", " ")))
         if labels:
-            words.append(f"({labels} per class)")
+            words.append(f"({labels} per class)" if labels.isdigit() else f"({labels})")
     return " ".join([*words, (SCORES | HEALTH).get(measure, measure.replace("_", " "))])
 
 
@@ -263,35 +271,36 @@ def verdict(metrics: Mapping[str, float]) -> Verdict:
     """
     key = next((key for key in HEADLINES if read_score(metrics, key)), None)
     ours = read_score(metrics, key) if key else None
+    subject = "classifier" if key is not None and key.startswith("test/") else "encoder"
     if key is None or ours is None:
         sentence = "No score was computed on labelled calls, so it is open whether the encoder is of use."
         return Verdict("unknown", BADGES["unknown"], sentence)
     rivals = {name: found for rival, name in RIVALS.items() if (found := read_score(metrics, f"{rival}/{key}"))}
     if not rivals:
-        sentence = f"The encoder reaches {metric_name(key)} {ours.text}; without a baseline that says little."
+        sentence = f"The {subject} reaches {metric_name(key)} {ours.text}; without a baseline that says little."
         return Verdict("unknown", BADGES["unknown"], sentence)
     standings = {name: standing(ours, found) for name, found in rivals.items()}
     (first, rival), *others = rivals.items()
     aside = "".join(f" ({name} {found.text})" for name, found in others)
-    sentence = compare(standings[first], ours, first, rival, metric_name(key), aside)
+    sentence = compare(standings[first], ours, first, rival, metric_name(key), aside, subject)
     sentence += "".join(doubt(standings[name], name) for name, _ in others)
     tone = min(standings.values(), key=STANDINGS.index)
     return Verdict(tone, BADGES[tone], sentence)
 
 
-def compare(how: str, ours: Score, name: str, rival: Score, metric: str, aside: str) -> str:
+def compare(how: str, ours: Score, name: str, rival: Score, metric: str, aside: str, subject: str) -> str:
     """The sentence that sets our score beside the first rival's."""
     numbers = f"{ours.text} against {rival.text}{aside}"
     measured = ours.span and rival.span
     if how == "ahead":
         caution = "" if measured else " No 95 % intervals were computed, so chance is not ruled out."
-        return f"The encoder beats the {name} on {metric}: {numbers}.{caution}"
+        return f"The {subject} beats the {name} on {metric}: {numbers}.{caution}"
     if how == "behind":
-        return f"The encoder does not beat the {name} on {metric}: {numbers}."
+        return f"The {subject} does not beat the {name} on {metric}: {numbers}."
     if not measured:
-        return f"The encoder equals the {name} on {metric}: {numbers}."
+        return f"The {subject} equals the {name} on {metric}: {numbers}."
     verb, link = ("scores higher than", "but") if ours.value > rival.value else ("does not beat", "and")
-    return f"The encoder {verb} the {name} on {metric}, {numbers}, {link} their 95 % intervals overlap."
+    return f"The {subject} {verb} the {name} on {metric}, {numbers}, {link} their 95 % intervals overlap."
 
 
 def doubt(how: str, name: str) -> str:

@@ -2,7 +2,7 @@
 and how fast all this gains weight. All on answers [b q k], see `audiorep.losses.answers`."""
 
 import math
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,13 +31,13 @@ class Power(nn.Module):
         self, temperature: float = 0.5, learned: bool = False, lowest: float = 0.1, highest: float = 2.0
     ) -> None:
         super().__init__()
-        if not temperature > 0.0 or (learned and not lowest < temperature < highest):
+        if not temperature > 0.0 or (learned and not 0.0 < lowest < temperature < highest):
             raise AudiorepError(
                 f"objective.sharpen.temperature={temperature} must be above 0"
-                + (f", and between {lowest:g} and {highest:g} if it is learned" if learned else "")
+                + (f", and between lowest={lowest:g}, above 0, and highest={highest:g}" if learned else "")
             )
         self.temperature, self.lowest, self.highest = temperature, lowest, highest
-        part = (temperature - lowest) / (highest - lowest)
+        part = (temperature - lowest) / (highest - lowest) if learned else 0.5
         self.raw = nn.Parameter(torch.tensor(math.log(part / (1.0 - part)))) if learned else None
 
     def forward(self, log_p: LogAnswers) -> Answers:
@@ -123,6 +123,7 @@ class Flexible(Mask):
         super().__init__()
         self.threshold = is_part(threshold)
         self.register_buffer("latest", torch.empty(0, 0, dtype=torch.int64))
+        self.latest: Tensor
 
     def prepare(self, rows: int, questions: int, answers: int) -> None:
         self.latest = torch.full((rows, questions), answers)  # answers: none yet
@@ -130,12 +131,13 @@ class Flexible(Mask):
     @torch.no_grad()
     def forward(self, p: Answers, row: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
         best, answer = p.max(2)
-        latest = cast(Tensor, self.latest)
-        counts = F.one_hot(latest, p.shape[2] + 1).sum(0).to(p.dtype)  # the last column: rows without a prediction yet
+        counts = (
+            F.one_hot(self.latest, p.shape[2] + 1).sum(0).to(p.dtype)
+        )  # the last column: rows without a prediction yet
         learned = counts[:, :-1] / counts.amax(1, keepdim=True).clamp_min(1.0)
         lowered = self.threshold * learned / (2.0 - learned)
         wanted = lowered[None].expand(len(p), -1, -1).gather(2, answer[:, :, None])[:, :, 0]
-        latest[row] = torch.where(best >= self.threshold, answer, latest[row])
+        self.latest[row] = torch.where(best >= self.threshold, answer, self.latest[row])
         return best >= wanted
 
 
@@ -206,5 +208,5 @@ class Ramp:
         self.weight, self.length, self.linear = weight, length, linear
 
     def __call__(self, progress: float) -> float:
-        x = 1.0 if progress >= self.length else max(progress, FIRST) / self.length
+        x = 1.0 if progress >= self.length else min(1.0, max(progress, FIRST) / self.length)
         return self.weight * (x if self.linear else math.exp(-5.0 * (1.0 - x) ** 2))

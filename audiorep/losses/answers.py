@@ -112,7 +112,8 @@ class LabelLoss(nn.Module):
         if self.adjust:
             log_p = (log_p + self.adjust * self.log_prior).log_softmax(2)
         target = torch.lerp(target, torch.full_like(target, 1.0 / target.shape[2]), self.smoothing)
-        focus = (1.0 - log_p.exp()).clamp_min(0.0) ** self.focus if self.focus else 1.0
+        # above 0, where a root has no slope
+        focus = (-torch.expm1(log_p)).clamp_min(1e-12) ** self.focus if self.focus else 1.0
         return -(self.weight * target * focus * log_p).sum(2)
 
     def forward(self, log_p: LogAnswers, target: Answers, known: Bool[Tensor, "b q"]) -> Tensor:

@@ -65,7 +65,7 @@ class Setting:
     @property
     def several(self) -> bool:
         """Whether a row may have several labels: then there is a question a class."""
-        return len(self.answers) == self.outputs
+        return self.answers.shape == (self.outputs, 2)
 
     def wants_views(self, kind: str, least: int) -> None:
         """Refuse fewer views of a kind than an objective compares."""
@@ -77,8 +77,11 @@ class Setting:
             )
 
     def wants_classes(self) -> None:
-        """Refuse a training side that cannot teach a classifier: fewer than two labels, or nothing known to be absent."""
-        if self.labelled < 2 or self.classes < 2:
+        """Refuse a training side that cannot teach a classifier: fewer than two labels, or nothing known to be absent.
+
+        Where a row may have several labels, one will do: it is present or absent.
+        """
+        if self.labelled < 2 or (self.classes < 2 and not self.several):
             raise AudiorepError(
                 f"a classifier needs two labels or more, and the training side has {self.classes} on {self.labelled} row(s): "
                 "label some, or choose an objective without labels, such as simclr"

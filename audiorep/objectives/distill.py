@@ -77,14 +77,14 @@ class Distill(Objective):
         self.rate_hz, self.several = setting.rate_hz, setting.several
         if not network.classes or not setting.names:
             weights["soft"] = 0.0
-        if setting.labelled < 2 or setting.classes < 2:
+        if setting.labelled < 2 or (setting.classes < 2 and not setting.several) or not setting.absences:
             weights["labels"] = 0.0
         if network.dim is None:
             weights["features"] = 0.0
         if not any(weights.values()):
             raise AudiorepError(
-                f"teacher.model={self.teacher.name} gives no embedding and no classes of this corpus, and there are no labels: "
-                "there is nothing to learn; label some rows, or name another teacher"
+                f"teacher.model={self.teacher.name} gives no embedding and no classes of this corpus, and there are no "
+                "labels: there is nothing to learn; label some rows, or name another teacher"
             )
         if weights["soft"]:
             self.columns = columns_of(network, setting.names, setting.several, self.teacher.name)

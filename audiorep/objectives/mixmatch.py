@@ -20,8 +20,9 @@ class MixMatch(Objective):
     """``L = L_labels(X') + alpha(t) mean over U' of distance(p, q')``: X' and U' are windows of X and U mixed with others.
 
     The guess for an unlabelled window is the mean of the classifier's answers to its K views, sharpened. X are the labelled
-    windows with their labels, U all views of the unlabelled ones with their guesses; W holds both in random order, and the
-    i-th of X and U is mixed with the i-th of W, nearer to itself (lam at least one half).
+    windows with their labels (the guess for those of several that are not known), U all views of the unlabelled ones with
+    their guesses; W holds both in random order, and the i-th of X and U is mixed with the i-th of W, nearer to itself (lam
+    at least one half).
 
     Args:
         encoder: the encoder to train.
@@ -80,21 +81,20 @@ class MixMatch(Objective):
         guess = self.guess(specs)
         ours, theirs = specs[0][labelled], [spec[~labelled] for spec in specs]
         spec = torch.cat([ours, *theirs])
-        target = torch.cat([truth[labelled].to(guess.dtype), guess[~labelled].repeat(len(specs), 1, 1)])
-        certain = torch.cat([known[labelled], known.new_ones(len(spec) - len(ours), known.shape[1])])
+        told = torch.where(known[:, :, None], truth.to(guess.dtype), guess)
+        target = torch.cat([told[labelled], guess[~labelled].repeat(len(specs), 1, 1)])
         order = torch.randperm(len(spec), generator=rng, device=spec.device)
         mixed, soft = self.mix.apply(spec, target, spec[order], target[order], self.mix.sample(spec, rng))
         log_p = log_answers(self.student(mixed, rng), self.several)
         first = len(ours)
-        counted = (certain & certain[order])[:first]
-        terms = {"labels": self.loss(log_p[:first], soft[:first], counted)}
+        terms = {"labels": self.loss(log_p[:first], soft[:first], known[labelled])}
         apart = self.distance(log_p[first:], soft[first:]).sum() / max(1, (len(spec) - first) * known.shape[1])
         return terms | {"agreement": self.alpha(float(cast(Tensor, self.progress))) * apart}
 
-    @torch.no_grad()
     def guess(self, specs: list[Tensor]) -> Tensor:
-        """The sharpened mean answer to all views of each window."""
-        answers = [log_answers(self.student(spec), self.several).exp() for spec in specs]
+        """The sharpened mean answer to all views of each window; no gradient but for what sharpens."""
+        with torch.no_grad():
+            answers = [log_answers(self.student(spec), self.several).exp() for spec in specs]
         return self.sharpen(torch.stack(answers).mean(0).clamp_min(1e-30).log())
 
     def after_step(self, progress: float) -> None:

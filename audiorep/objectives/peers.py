@@ -152,4 +152,6 @@ class Peers(Objective):
         """`accuracy` of the first, `peer_accuracy` of the second."""
         held = list(held_out)
         second = accuracy_of(self.second, iter(held), self.view)
-        return accuracy_of(self.first, iter(held), self.view) | {f"peer_{name}": value for name, value in second.items()}
+        return accuracy_of(self.first, iter(held), self.view) | {
+            f"peer_{name}": value for name, value in second.items()
+        }

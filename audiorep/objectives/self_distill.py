@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from audiorep.classifier import Classifier
 from audiorep.distributed import gather
 from audiorep.encoders.base import Encoder
+from audiorep.errors import AudiorepError
 from audiorep.losses.agreement import Distance
 from audiorep.losses.answers import LabelLoss, log_answers, truth_of
 from audiorep.objectives.base import HeldOut, Objective, Setting
@@ -31,7 +32,7 @@ class SelfDistill(Objective):
         view: the kind of view.
 
     Raises:
-        AudiorepError: fewer than two labels.
+        AudiorepError: fewer than two labels, or an encoder with a single stage.
 
     Source: Zhang et al. 2019, arXiv:1905.08094, eq. 5-7 (be your own teacher), without its hint on features.
     """
@@ -59,6 +60,11 @@ class SelfDistill(Objective):
         setting.wants_classes()
         self.student = Classifier(self.encoder, setting.outputs, self.dropout)
         stages = list(self.encoder.stages.items())[:-1]
+        if not stages:
+            raise AudiorepError(
+                f"{type(self.encoder).__name__} has no layers before its last that could be taught: choose an encoder that "
+                "is trained, such as encoder=small_cnn, or objective=self_distill_predictions"
+            )
         self.names = [name for name, _ in stages]
         self.heads = nn.ModuleList(nn.Linear(width, setting.outputs) for _, width in stages)
         self.several = setting.several
@@ -85,11 +91,11 @@ class SelfDistill(Objective):
 
     def all_logits(self, spec: Spec, rng: torch.Generator | None) -> list[Float[Tensor, "b c"]]:
         """Logits of the deepest classifier and of one a stage."""
-        found: dict[str, Tensor] = {}
+        found: dict[str, list[Tensor]] = {name: [] for name in self.names}  # pieces, see `Encoder`
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                found[name] = over_positions(output)
+                found[name].append(over_positions(output))
 
             return hook
 
@@ -99,7 +105,7 @@ class SelfDistill(Objective):
         finally:
             for hook in hooks:
                 hook.remove()
-        return [deep, *(head(found[name]) for name, head in zip(self.names, self.heads, strict=True))]
+        return [deep, *(head(torch.cat(found[name])) for name, head in zip(self.names, self.heads, strict=True))]
 
     def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
         return accuracy_of(self.student, held_out, self.view)

@@ -147,16 +147,22 @@ class SemiSupervised(Objective):
     def after_step(self, progress: float) -> None:
         self.teacher.update(self.student, progress)
         cast(Tensor, self.progress).fill_(progress)
+        if progress >= 1.0:
+            self.warn("in the last pass over the corpus")
 
     def before_epoch(self, epoch: int, embed: Embed, rng: torch.Generator) -> None:
+        self.warn(f"in pass {epoch - 1} over the corpus")
+        cast(Tensor, self.counted).zero_()
+
+    def warn(self, when: str) -> None:
+        """Say so where no target has counted since the pass began."""
         counted, asked = cast(Tensor, self.counted).tolist()
         if asked and not counted:
             log.warning(
-                "no target was confident enough in pass %d over the corpus: the unlabelled windows taught nothing. If this "
-                "goes on, lower objective.mask.threshold, or train longer (trainer.max_steps)",
-                epoch - 1,
+                "no target was confident enough %s: the unlabelled windows taught nothing. If this goes on, lower "
+                "objective.mask.threshold, or train longer (trainer.max_steps)",
+                when,
             )
-        cast(Tensor, self.counted).zero_()
 
     def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
         return accuracy_of(self.classifier, held_out, self.label_view)

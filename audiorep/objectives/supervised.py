@@ -74,12 +74,12 @@ class Supervised(Objective):
         for spec in views[self.view]:
             target, known = truth_of(batch["label"], self.student.head.out_features)
             spec, target, known = self.mix(spec, target, known, rng)
-            logits = self.student(spec, rng)
-            if self.pool is not None:
-                bag, first = bags_of(batch["index"])
+            logits, target, known = gather(self.student(spec, rng)), gather(target), gather(known.float()) > 0
+            if self.pool is not None:  # of the joined batch: a row's windows may lie with several processes
+                bag, first = bags_of(gather(batch["index"]))
                 logits, target, known = self.pool(logits, bag), target[first], known[first]
-            log_p = log_answers(gather(logits), several)
-            terms.append(self.loss(log_p, gather(target).to(log_p.dtype), gather(known.float()) > 0))
+            log_p = log_answers(logits, several)
+            terms.append(self.loss(log_p, target.to(log_p.dtype), known))
         return {"labels": torch.stack(terms).mean()}
 
     def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:

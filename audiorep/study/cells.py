@@ -115,7 +115,8 @@ def is_done(cell: Cell, journal: Mapping[str, Entry]) -> bool:
 
 def run_cell(cell: Cell, out: Path, threads: int, digest: Digest) -> Entry:
     """Run one cell in a process of its own, and say how it ended."""
-    command = [sys.executable, "-m", "audiorep", cell.verb, *cell.overrides, f"out={out}", "overwrite=true"]
+    again = [] if cell.verb == "run" else ["overwrite=true"]  # a recipe goes on where it stopped
+    command = [sys.executable, "-m", "audiorep", cell.verb, *cell.overrides, f"out={out}", *again]
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     began = time.monotonic()
     ended = subprocess.run(

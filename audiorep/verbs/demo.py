@@ -1,4 +1,4 @@
-"""audiorep demo: the whole way on a built-in corpus: make it, check it, pretrain, evaluate, embed, export."""
+"""audiorep demo: the whole way on a built-in corpus: make it, check it, pretrain, train a classifier, export, embed."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from audiorep.cli import compose
+from audiorep.cli import compose, quoted
 from audiorep.console import progress_bar
 from audiorep.data.demo import generate_demo_corpus
 from audiorep.data.manifest import canonical, write_manifest
@@ -17,6 +17,7 @@ from audiorep.verbs.embed import embed
 from audiorep.verbs.export import export
 from audiorep.verbs.index import index
 from audiorep.verbs.pretrain import pretrain
+from audiorep.verbs.train import train
 
 log = logging.getLogger(__name__)
 
@@ -26,27 +27,34 @@ def demo(cfg: DictConfig) -> dict[str, float]:
     began = time.monotonic()
     out = output_folder(cfg.out, overwrite=cfg.overwrite)
     if cfg.overwrite:
-        remove(out, ("corpus", "run", "bundle", "embeddings", "recordings.csv", "corpus.csv", "check.json"))
+        remove(out, ("corpus", "run", "classifier", "bundle", "embeddings", "recordings.csv", "corpus.csv", "check.json"))
     corpus = out / "corpus"
-    step("1 of 6", "make a corpus: twelve call types, six sites, three recorders")
+    step("1 of 7", "make a corpus: twelve call types, six sites, three recorders")
     with progress_bar("writing recordings") as progress:
         manifest = generate_demo_corpus(corpus, minutes=float(cfg.minutes), seed=cfg.seed, progress=progress)
-    step("2 of 6", "index: long recordings with Raven tables become one manifest")
+    step("2 of 7", "index: long recordings with Raven tables become one manifest")
     index(settings("index", recordings=corpus / "recordings", out=out / "recordings.csv"))
-    step("3 of 6", "check: the corpus doctor")
+    step("3 of 7", "check: the corpus doctor")
     joined = join(manifest, out / "recordings.csv", out / "corpus.csv")
     check(settings("check", corpus=joined, out=out / "check.json"))
-    step("4 of 6", "pretrain on the sites that are not held out, then evaluate on those that are")
+    step("4 of 7", "pretrain on the sites that are not held out, then evaluate on those that are")
     run = out / "run"
     pretraining = OmegaConf.merge(cfg, {"corpus": str(joined), "out": str(run)})
     metrics = pretrain(OmegaConf.create(OmegaConf.to_container(pretraining)))  # type: ignore[arg-type]
-    step("5 of 6", "export: one folder to share, ONNX checked against torch")
-    export(settings("export", model=run, out=out / "bundle", license="cc0-1.0", title="audiorep demo encoder"))
-    step("6 of 6", "embed the long recordings with the exported model")
+    step("5 of 7", "train a classifier of the twelve calls from there; the unlabelled rows take part")
+    keys = [f"seed={cfg.seed}", f"split.folds={cfg.split.folds}", f"trainer.max_steps={cfg.classifier_steps}"]
+    classifier = compose("train", ["objective=mean_teacher", quoted(f"corpus={joined}"), *keys, quoted(f"init={run}"),
+                                   quoted(f"out={out / 'classifier'}")])  # fmt: skip
+    metrics |= train(classifier)
+    step("6 of 7", "export: one folder to share, ONNX checked against torch")
+    named = {"license": "cc0-1.0", "title": "audiorep demo classifier"}
+    export(settings("export", model=out / "classifier", out=out / "bundle", **named))
+    step("7 of 7", "embed the long recordings with the exported model")
     embed(
         settings("embed", model=out / "bundle" / "model.onnx", recordings=corpus / "recordings", out=out / "embeddings")
     )
-    log.info("done in %.0f s; open %s", time.monotonic() - began, run / "report.html")
+    reports = " and ".join(str(folder / "report.html") for folder in (run, out / "classifier"))
+    log.info("done in %.0f s; open %s", time.monotonic() - began, reports)
     return metrics
 
 

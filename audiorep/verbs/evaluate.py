@@ -29,7 +29,7 @@ from audiorep.evaluate.results import Results
 from audiorep.evaluate.shortcut import find_shortcuts, nuisance_columns
 from audiorep.evaluate.tokens import Keeping
 from audiorep.files import output_folder, remove, write_json, write_text
-from audiorep.model import Model, ModelInfo, load_model
+from audiorep.model import Model, ModelInfo, count_parameters, load_model
 from audiorep.types import generator
 from audiorep.views import Views
 
@@ -52,10 +52,15 @@ SHOWN = (
     "prototypical/accuracy",
     "prototypical/balanced_accuracy",
     "prototypical/cmap",
+    "test/accuracy",
+    "test/balanced_accuracy",
+    "test/macro_f1",
+    "test/cmap",
+    "test/auroc",
     "rankme",
     "embedding_std",
 )
-"""What a person sees; `metrics.json` holds all."""
+"""What a person sees, besides the few-shot scores, whose names depend on settings; `metrics.json` holds all."""
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -114,6 +119,8 @@ def report_and_score(
     columns = nuisance_columns(frame, cfg.evaluation.shortcut)
     windows = build.make_windows(cfg, corpus)
     embedded = embed(cfg, corpus, model, windows)
+    if "random" in cfg.evaluation.beside and not count_parameters(model.encoder):
+        notes = [*notes, "the encoder has no weights that could be random: there is no random encoder beside it"]
     if not embedded.known.all():
         reasons = dict.fromkeys(reason for _, reason in embedded.failed)
         missing = int((~embedded.known).sum())
@@ -182,7 +189,7 @@ def embed(cfg: DictConfig, corpus: build.Corpus, model: Model, windows: Windows)
     """All rows by the encoder and the yardsticks of `evaluation.beside`; with their tokens where a protocol wants them."""
     device = build.device_of(cfg.trainer.accelerator)
     models = {"": model.eval().to(device)}
-    if "random" in cfg.evaluation.beside:
+    if "random" in cfg.evaluation.beside and count_parameters(model.encoder):
         parts = build.model_parts(cfg)
         bare = OmegaConf.create(parts | {"encoder": model.encoder.standalone(parts["encoder"])})
         models["random"] = build.make_model(bare, cfg.seed).eval().to(device)
@@ -211,7 +218,7 @@ def show(metrics: Mapping[str, float]) -> None:
     told = [name for name in metrics if name.startswith("shortcut/") and name.endswith("/balanced_accuracy")]
     task = [name for name in metrics if name.startswith("held_out/")]
     for names, title in (
-        ([name for name in SHOWN if name in metrics], "test side, 95 % bootstrap interval by group"),
+        (shown_names(metrics), "test side, 95 % bootstrap interval by group"),
         (told, "shortcuts, the lower the better, 95 % bootstrap interval"),
         (task, "the objective's own task on held-out recordings"),
     ):
@@ -223,10 +230,19 @@ def show(metrics: Mapping[str, float]) -> None:
             console.print(table)
 
 
+def shown_names(metrics: Mapping[str, float]) -> list[str]:
+    """The scores that a person sees, without baselines and intervals."""
+    few = (name for name in metrics if name.startswith("fewshot@") and not name.endswith(("/low", "/high")))
+    return [*(name for name in SHOWN if name in metrics), *few]
+
+
 def shown_only(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The scores of `SHOWN`, with baselines and intervals, and the shortcuts."""
+    """The scores of `shown_names`, with baselines and intervals, and the shortcuts."""
     names = {
-        prefix + name + end for name in SHOWN for prefix in ("", "mel/", "random/") for end in ("", "/low", "/high")
+        prefix + name + end
+        for name in shown_names(metrics)
+        for prefix in ("", "mel/", "random/")
+        for end in ("", "/low", "/high")
     }
     kept = ("shortcut/", "held_out/")
     return {name: v for name, v in metrics.items() if name in names or any(part in name for part in kept)}

@@ -63,7 +63,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     say_what(cfg, learner, model, windows)
     fit(cfg, learner, windows)
     trained_s, trained_cpu_s = time.monotonic() - began, time.process_time() - began_cpu
-    training = facts(cfg, corpus, windows, learner, model, trained_s, trained_cpu_s)
+    training = facts(cfg, corpus, windows, learner, model, trained_s, trained_cpu_s) | learner.objective.facts
     info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)
     save_model(model, build.model_parts(cfg), info, out)
     keep_golden(windows, out, cfg.seed)

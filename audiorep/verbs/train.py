@@ -1,5 +1,6 @@
 """audiorep train: a call classifier from labels, from scratch or on a pretrained encoder, with thresholds."""
 
+import io
 import logging
 import time
 from dataclasses import dataclass
@@ -7,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 from rich.table import Table
 
 from audiorep import build
 from audiorep.console import console, progress_bar
-from audiorep.data.budget import hold_out, members, spend
+from audiorep.data.budget import hold_out, members, spend, with_errors
 from audiorep.data.resample import multiplicity
 from audiorep.data.sampler import has_label
 from audiorep.data.windows import Windows
@@ -22,12 +23,16 @@ from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import Embedded
 from audiorep.evaluate.metrics import Predictions, score_with_interval
 from audiorep.evaluate.predict import Said, predict
+from audiorep.evaluate.predictions import NAME as PREDICTIONS
+from audiorep.evaluate.predictions import write_predictions
 from audiorep.evaluate.probe import linear_scores
+from audiorep.evaluate.protocol import Sides
 from audiorep.evaluate.report import write_report
 from audiorep.evaluate.results import Answers, Results, results, write_thresholds
-from audiorep.files import atomic, output_folder, remove, write_json, write_text
+from audiorep.files import output_folder, remove, write_bytes, write_json, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
+from audiorep.objectives.base import Objective
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
@@ -45,10 +50,15 @@ from audiorep.verbs.pretrain import facts
 
 log = logging.getLogger(__name__)
 
-ALSO_LEFT = ("thresholds.json", "predictions.npz")
+ANSWERS = "answers.npz"
+ALSO_LEFT = ("thresholds.json", ANSWERS)
+LICENCES = ("licence", "teacher_licence")
+"""Facts of a model that hold for what is trained on it, too."""
+
+NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": False, "window.length_s": False}
+"""Settings that may be left open and otherwise are numbers, and whether these are whole."""
+
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "cmap", "auroc", "ece", "false_positives_per_hour")
-SPLITTABLE = 5
-"""Fewer labelled rows than this, and no class can be told from another."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """Train a classifier, calibrate it, judge it; returns the metrics. Leaves in `out` the model with its thresholds,
     checkpoint, logs, metrics, predictions and report."""
     began, began_cpu = time.monotonic(), time.process_time()
+    check_settings(cfg)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     if cfg.overwrite and not cfg.resume:
         remove(out, (*LEFT_BEHIND, *ALSO_LEFT))
@@ -77,16 +88,17 @@ def train(cfg: DictConfig) -> dict[str, float]:
     known = what_is_known(cfg, corpus)
     with build.plain_errors():
         transfer: Transfer = instantiate(cfg.transfer)
-    model, parts = start(cfg, corpus, transfer)
+    model, parts, inherited = start(cfg, corpus, transfer)
     cfg = build.fill_in_auto(cfg, corpus.manifest) if cfg.init is None else cfg
     settle_precision(cfg, out)
     side = np.setdiff1d(corpus.split.train, known.calibration)
     windows = build.make_windows(cfg, corpus, side)
-    windows.label = labels_of(known)[side]
+    windows.label = with_errors(labels_of(known)[side], cfg.data.label_noise, cfg.seed)
     windows.tokens = np.zeros((len(side), 1), np.int64)
     if model is None:
         model, parts = build.make_model(cfg, cfg.seed), build.model_parts(cfg)
         build.fit_compression(model.frontend, model.compress, windows, cfg.seed)
+    model.frontend.check_length(windows.length)
     windows.times = times_of(cfg, corpus, model, windows, known, side)
     with build.seeded(cfg.seed):
         model.encoder = transfer.apply(model.encoder)
@@ -94,7 +106,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     learner = make_learner(
         cfg, model, windows, out, failures, transfer.rates, pretrained=cfg.init is not None, names=tuple(known.classes)
     )
-    refuse_no_classifier(cfg, learner)
+    if learner.objective.classifier is None:
+        raise no_classifier(cfg)
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     fill_backgrounds(cfg, corpus, learner, windows, side)
     say_what(cfg, learner, model, windows)
@@ -104,7 +117,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     parts = {**parts, "encoder": transfer.part(parts["encoder"])}
     trained = Model(model.frontend, model.compress, transfer.finish(kept.encoder), kept.head).eval()
     spent = time.monotonic() - began, time.process_time() - began_cpu
-    training = facts(cfg, corpus, windows, learner, trained, *spent) | extra_facts(cfg, known, learner)
+    training = facts(cfg, corpus, windows, learner, trained, *spent) | inherited | extra_facts(cfg, known, learner)
     info = ModelInfo(
         cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, tuple(known.classes), training
     )
@@ -114,8 +127,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     return judge(cfg, corpus, known, trained, info, learner, notes, out)
 
 
-def start(cfg: DictConfig, corpus: build.Corpus, transfer: Transfer) -> tuple[Model | None, dict[str, Any]]:
-    """The model of `init` and the configs of its parts, which the run's config then names too; None where there is none.
+def start(
+    cfg: DictConfig, corpus: build.Corpus, transfer: Transfer
+) -> tuple[Model | None, dict[str, Any], dict[str, Any]]:
+    """The model of `init`, the configs of its parts, which the run's config then names too, and what its card says that
+    holds on; None where there is none.
 
     Raises:
         AudiorepError: a transfer that trains less than everything, and nothing to start from.
@@ -127,8 +143,9 @@ def start(cfg: DictConfig, corpus: build.Corpus, transfer: Transfer) -> tuple[Mo
                 f"transfer={cfg.chosen.transfer} keeps weights as they are, and without init= they are random: name a "
                 "pretrained model with init=FOLDER, or choose transfer=full"
             )
-        return None, {}
-    model, info, parts = load_model(cfg.init)
+        return None, {}, {}
+    model, info, parts = load_model(cfg.init, "init")
+    cfg.chosen.encoder = info.training.get("encoder", type(model.encoder).__name__)
     with open_dict(cfg):
         cfg.frontend, cfg.compress, cfg.encoder = (
             OmegaConf.create(parts[n]) for n in ("frontend", "compress", "encoder")
@@ -137,7 +154,7 @@ def start(cfg: DictConfig, corpus: build.Corpus, transfer: Transfer) -> tuple[Mo
     cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
     corpus.notes.extend(trained_on_test(cfg, corpus, info))
     model.classifier = None
-    return model, parts
+    return model, parts, {name: info.training[name] for name in LICENCES if info.training.get(name)}
 
 
 def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
@@ -147,14 +164,23 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
         AudiorepError: fewer than two classes (one, with several labels a row) have one.
     """
     seed = cfg.seed if cfg.labels_seed is None else cfg.labels_seed
+    frame = corpus.manifest.frame
+    named = np.flatnonzero(build.rows_where(frame, cfg.calibration.column, cfg.calibration.rows, "calibration.column"))
     budget = spend(
-        corpus.split.train, corpus.truth, corpus.classes, cfg.labels_per_class, cfg.label_fraction, int(seed)
+        np.setdiff1d(corpus.split.train, named),
+        corpus.truth,
+        corpus.classes,
+        cfg.labels_per_class,
+        cfg.label_fraction,
+        int(seed),
     )
     notes = list(budget.notes)
-    group = corpus.manifest.frame["group"].to_numpy(dtype=str)
-    fraction, least = cfg.calibration.fraction, cfg.calibration.least
+    group = frame["group"].to_numpy(dtype=str)
+    fraction, least = (cfg.calibration.fraction if cfg.calibration.column is None else 0.0), cfg.calibration.least
     fit_rows, held, reason = hold_out(budget.rows, corpus.truth, group, len(corpus.classes), fraction, least, int(seed))
-    if reason:
+    if cfg.calibration.column is not None:
+        held = named[has_label(corpus.truth[named])]
+    elif reason:
         log.info("nothing is held out to calibrate: %s", reason)
     present = members(corpus.truth, len(corpus.classes))
     taught = present[fit_rows].any(0)
@@ -196,8 +222,9 @@ def times_of(
     cfg: DictConfig, corpus: build.Corpus, model: Model, windows: Windows, known: Known, side: np.ndarray
 ) -> np.ndarray | None:
     """How often each row of the training side is drawn, by the resampler's choice among the labelled rows' embeddings."""
+    draws = build.draws_of(corpus.manifest.frame, cfg.data.draws)
     if cfg.chosen.resampler == "none":
-        return None
+        return None if draws is None else draws[side]
     with build.plain_errors():
         resampler = instantiate(cfg.resampler)
     labelled = np.flatnonzero(has_label(windows.label))
@@ -213,18 +240,33 @@ def times_of(
     return times
 
 
-def refuse_no_classifier(cfg: DictConfig, learner: Learner) -> None:
-    """Refuse objectives that leave nothing to name calls with."""
-    if learner.objective.classifier is None:
-        raise AudiorepError(
-            f"objective={cfg.chosen.objective} trains no classifier: use audiorep pretrain objective={cfg.chosen.objective}, "
-            "and then audiorep train init=FOLDER with objective=supervised, fixmatch, mean_teacher ..."
-        )
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse what no corpus could make sense of, before anything is read.
+
+    Raises:
+        AudiorepError: text for a number, a precision that is none, or an objective that trains no classifier.
+    """
+    for name, whole in NUMBERS.items():
+        value, free = OmegaConf.select(cfg, name), "auto" if name == "window.length_s" else None
+        if value != free and (isinstance(value, bool) or not isinstance(value, int if whole else int | float)):
+            raise AudiorepError(f"{name}={value}: a {'whole ' if whole else ''}number is needed")
+    if not 0.0 < cfg.calibration.precision <= 1.0:
+        raise AudiorepError(f"calibration.precision={cfg.calibration.precision} must lie in (0, 1]")
+    if getattr(get_class(cfg.objective._target_), "classifier", None) is Objective.classifier:
+        raise no_classifier(cfg)
+
+
+def no_classifier(cfg: DictConfig) -> AudiorepError:
+    """What to say of an objective that leaves nothing to name calls with."""
+    return AudiorepError(
+        f"objective={cfg.chosen.objective} trains no classifier: use audiorep pretrain objective={cfg.chosen.objective}, "
+        "and then audiorep train init=FOLDER with objective=supervised, fixmatch, mean_teacher ..."
+    )
 
 
 def extra_facts(cfg: DictConfig, known: Known, learner: Learner) -> dict[str, Any]:
-    """What the card says of a classifier besides what it says of any model."""
-    return {
+    """What the card says of a classifier besides what it says of any model; what there is none of is left out."""
+    found = {
         "labelled_rows": len(known.train),
         "calibration_rows": len(known.calibration),
         "classes": known.classes,
@@ -234,6 +276,7 @@ def extra_facts(cfg: DictConfig, known: Known, learner: Learner) -> dict[str, An
         "labels_per_class": cfg.labels_per_class,
         **learner.objective.facts,
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def judge(
@@ -269,12 +312,13 @@ def judge(
         asked.resamples,
         cfg.seed,
     )
-    metrics = {**found.metrics, **mel_baseline(cfg, corpus, known, said)}
+    beside, scores = mel_baseline(cfg, corpus, known, said)
+    metrics = {**found.metrics, **beside}
+    if scores:
+        write_predictions(scores, sides_of(corpus, known, said), out / PREDICTIONS)
     write_thresholds(found, out / "thresholds.json")
     write_json(out / "metrics.json", metrics)
-    with atomic(out / "predictions.npz") as temporary, temporary.open("wb") as file:
-        rows = corpus.split.test
-        np.savez_compressed(file, row=rows, logits=said.logits[rows], truth=known.truth[rows], classes=known.classes)
+    write_bytes(out / ANSWERS, packed(corpus, known, said))
     for note in found.notes:
         log.warning("%s", note)
     embedded = Embedded({"": said.embedding}, said.known, said.failed)
@@ -288,7 +332,7 @@ def judge(
         learner.views,
         embedded,
         metrics,
-        [*notes, *found.notes],
+        notes,
         read_curves(out),
         steps,
         found,
@@ -299,30 +343,48 @@ def judge(
     return metrics
 
 
+def packed(corpus: build.Corpus, known: Known, said: Said) -> bytes:
+    """What was said of every row: logits [n c], truth, side (0 training, 1 test, 2 calibration) and classes, as `.npz`."""
+    side = np.zeros(len(said.known), np.int8)
+    side[corpus.split.test], side[known.calibration] = 1, 2
+    memory = io.BytesIO()
+    np.savez_compressed(memory, logits=said.logits, truth=known.truth, side=side, classes=np.array(known.classes))
+    return memory.getvalue()
+
+
 def answers(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said, rows: np.ndarray) -> Answers:
     """What was said about some rows beside what is true of them."""
     rows = rows[said.known[rows]]
     frame = corpus.manifest.frame.iloc[rows]
     quiet = frame["label"].str.lower().isin(list(cfg.data.background)).to_numpy()
     if known.truth.ndim == 2:
-        quiet |= (known.truth[rows] == 0).all(1)
+        quiet = quiet | (known.truth[rows] == 0).all(1)
     seconds = (frame["end_s"] - frame["start_s"]).to_numpy(float)
     return Answers(said.logits[rows], known.truth[rows], frame["group"].to_numpy(dtype=str), seconds, quiet)
 
 
-def mel_baseline(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said) -> dict[str, float]:
-    """``mel/test/...``: a linear probe of mel statistics on the labels that the classifier had, beside its scores."""
+def sides_of(corpus: build.Corpus, known: Known, said: Said) -> Sides:
+    """The labelled rows of both sides, of which something was said; those that calibrated stand with the training side."""
     train = np.sort(np.concatenate([known.train, known.calibration]))
     train, test = (rows[said.known[rows]] for rows in (train, corpus.split.test))
-    test = test[has_label(known.truth[test])]
-    if not len(test):
-        return {}
-    scores = linear_scores(said.mel[train], known.truth[train], said.mel[test], len(known.classes))
-    group = corpus.manifest.frame["group"].to_numpy(dtype=str)[test]
-    found = score_with_interval(
-        Predictions(known.truth[test], scores, group), cfg.evaluation.settings.resamples, cfg.seed
-    )
-    return {f"mel/test/{name}": value for name, value in found.items() if np.isfinite(value)}
+    group = corpus.manifest.frame["group"].to_numpy(dtype=str)
+    return Sides(train, test[has_label(known.truth[test])], known.truth, group, known.classes)
+
+
+def mel_baseline(
+    cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """``mel/test/...``: a linear probe of mel statistics on the labels that the classifier had, beside its scores; and
+    what both said of the test side: {"classifier": [n c], "mel/classifier": [n c]}."""
+    sides = sides_of(corpus, known, said)
+    if not len(sides.test):
+        return {}, {}
+    truth = known.truth[sides.train]
+    scores = linear_scores(said.mel[sides.train], truth, said.mel[sides.test], len(known.classes))
+    predictions = Predictions(known.truth[sides.test], scores, sides.group[sides.test])
+    found = score_with_interval(predictions, cfg.evaluation.settings.resamples, cfg.seed)
+    metrics = {f"mel/test/{name}": value for name, value in found.items() if np.isfinite(value)}
+    return metrics, {"classifier": said.logits[sides.test], "mel/classifier": scores}
 
 
 def next_steps(cfg: DictConfig, out: Path) -> list[tuple[str, str]]:

@@ -13,7 +13,17 @@ from toy import stream
 from audiorep.data.labels import encode
 from audiorep.data.loader import StepSampler, collate
 from audiorep.data.manifest import scan
-from audiorep.data.sampler import Balanced, NearInTime, Shuffled, count_shared, label_codes
+from audiorep.data.sampler import (
+    Bags,
+    Balanced,
+    Labelled,
+    NearInTime,
+    Shuffled,
+    count_shared,
+    has_label,
+    label_codes,
+    rarity,
+)
 from audiorep.data.windows import Windows, WindowSpec
 from audiorep.errors import AudiorepError
 from audiorep.objectives import positives
@@ -249,6 +259,130 @@ def test_neighbours_exactly_within_s_apart_count(tmp_path):
     assert (drawing.high - drawing.low).tolist() == [2] + [3] * 18 + [2]
 
 
+# ----------------------------------------------------------------- labelled
+
+
+@pytest.mark.parametrize("share, some", [(0.25, 2), (0.5, 4), (0.01, 1), (0.99, 7), (1.0, 8)])
+def test_so_many_of_every_batch_have_a_label(tmp_path, share, some):
+    windows = labelled(tmp_path)
+    drawing = Labelled(windows, share)
+    assert drawing.units == (16 if share == 1.0 else 20)
+    for items in draw(drawing, 8, 6):
+        assert (windows.label[items[:some, 0]] >= 0).all()
+    rest = np.concatenate(draw(drawing, 8, 40))[:, 0] if share < 1.0 else np.empty(0)
+    assert share == 1.0 or set(rest.tolist()) == set(range(20))  # the rest is of all rows, labelled or not
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_every_labelled_window_comes_as_often_as_any_other_and_every_row_of_the_rest(tmp_path, share):
+    windows = windows_of(tmp_path, [("a", 0.0, 0.05), ("a", 1.0, 1.3), ("b", 0.0, 0.1), ("b", 2.0, 2.2)],
+                         labels=["x", "y", "", "x"])  # fmt: skip
+    items = np.array(draw(Labelled(windows, share), 12, 10))
+    some = round(12 * share)
+    named = Counter(items[:, :some, 0].ravel().tolist())
+    assert named == {
+        0: 10 * some / 6,
+        1: 3 * 10 * some / 6,
+        3: 2 * 10 * some / 6,
+    }  # three windows and two fit into rows
+    rest = Counter(items[:, some:, 0].ravel().tolist())
+    assert not rest or all(abs(rest[row] - count * 60 / 7) <= count for row, count in ((0, 1), (1, 3), (2, 1), (3, 2)))
+
+
+def frequencies(drawing: Labelled, windows: Windows, steps: int = 400) -> np.ndarray:
+    items = np.concatenate(draw(drawing, 10, steps))
+    return np.bincount(windows.label[items[:, 0]], minlength=3) / len(items)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balance_goes_from_labels_as_they_are_to_all_alike(tmp_path, balance):
+    windows = labelled(tmp_path)
+    have = np.array([10.0, 5.0, 1.0])
+    wanted = have ** (1.0 - balance) / (have ** (1.0 - balance)).sum()
+    found = frequencies(Labelled(windows, balance=balance), windows)
+    np.testing.assert_allclose(found, wanted, atol=1e-12 if balance == 0.0 else 0.03)
+
+
+def test_of_a_row_with_several_labels_the_rarest_counts():
+    label = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 0, np.nan], [0, 0, 0], [np.nan] * 3, [0, 1, 1]])
+    np.testing.assert_allclose(rarity(label, 1.0), [1 / 4, 1 / 2, 1 / 4, 1 / 4, 1 / 4, 1 / 4, 1])
+    np.testing.assert_allclose(rarity(label, 0.5), np.array([4, 2, 4, 4, 4, 4, 1]) ** -0.5)
+    np.testing.assert_allclose(rarity(np.array([0, 0, 1, -1, 0]), 1.0), [1 / 3, 1 / 3, 1, 1, 1 / 3])
+    assert has_label(label).tolist() == [True] * 5 + [False, True]
+
+
+def test_rows_are_drawn_as_often_as_a_resampler_says(tmp_path):
+    windows = labelled(tmp_path)
+    windows.times = np.array([1] * 8 + [0] * 2 + [2] * 5 + [10] + [0] * 4)
+    drawing = Labelled(windows)
+    assert drawing.units == 8 + 10 + 10
+    found = Counter(np.concatenate(draw(drawing, 7, 4))[:, 0].tolist())
+    assert found == {row: times for row, times in enumerate(windows.times.tolist()) if times}
+    part = np.array(draw(Labelled(windows, 0.5), 8, 35))
+    assert not set(part[:, :4, 0].ravel().tolist()) & {8, 9} and {8, 9, 19} <= set(part[:, 4:, 0].ravel().tolist())
+
+
+def test_a_window_that_comes_again_is_cut_anew_unless_windows_are_fixed(tmp_path):
+    windows = windows_of(tmp_path, [("a", 0.0, 0.55), ("b", 1.0, 1.05)], labels=["x", "y"])
+    drawn, fixed = (np.concatenate(draw(Labelled(windows, fixed=f), 6, 4)) for f in (False, True))
+    places = [{windows.place(tuple(map(int, item))) for item in items if item[0] == 0} for items in (drawn, fixed)]
+    assert len(places[0]) == (drawn[:, 0] == 0).sum() == 20  # all different
+    assert len(places[1]) == 5 == len({tuple(item) for item in fixed.tolist() if item[0] == 0})
+    assert sorted(places[1]) == sorted({windows.place((0, k, 5, -1)) for k in range(5)})
+    assert set(fixed[:, 3]) == {-1} and set(drawn[:, 3]) == {17}
+
+
+def test_a_corpus_smaller_than_a_batch_comes_again_and_again(tmp_path):
+    windows = labelled(tmp_path, ["a", "b", "", ""])
+    steps = StepSampler(Labelled(windows), 16, 3, seed=0)
+    assert steps.steps_per_epoch == 1
+    batches = stream(steps)
+    assert len(batches) == 3 and all(Counter(item[0] for item in items) == {0: 8, 1: 8} for items in batches)
+    half = stream(StepSampler(Labelled(windows, 0.5), 16, 3, seed=0))
+    assert all(len(items) == 16 and {item[0] for item in items} == {0, 1, 2, 3} for items in half)
+
+
+def test_drawings_of_labelled_rows_without_any_are_refused_with_the_remedy(tmp_path):
+    for windows in (windows_of(tmp_path, calls(4)), labelled(tmp_path, ["", ""]), labelled(tmp_path, ["", ""], True)):
+        for make in (Labelled, Bags):
+            with pytest.raises(AudiorepError, match="no row of the training side has a label: label some"):
+                make(windows)
+    windows = labelled(tmp_path)
+    for given in ({"labelled": 0.0}, {"labelled": 1.5}, {"balance": -0.1}, {"balance": 2.0}):
+        with pytest.raises(AudiorepError, match="they are parts"):
+            Labelled(windows, **given)
+    with pytest.raises(AudiorepError, match="per_row=0"):
+        Bags(windows, per_row=0)
+
+
+def test_where_no_labelled_row_is_to_be_drawn_that_is_said(tmp_path):
+    windows = labelled(tmp_path)
+    windows.times = np.zeros(20, np.int64)
+    with pytest.raises(AudiorepError, match="no row"):
+        Labelled(windows)
+
+
+# --------------------------------------------------------------------- bags
+
+
+def test_bags_hold_so_many_windows_of_each_labelled_row(tmp_path):
+    rows = [("a", 0.3 * i, 0.3 * i + 0.25) for i in range(6)]
+    windows = windows_of(tmp_path, rows, labels=["x", "y", "", "x|y", "-x", ""], multilabel=True)
+    drawing = Bags(windows, per_row=3)
+    assert drawing.units == 4 * 3
+    items = np.concatenate(draw(drawing, 6, 20))
+    for bag in items.reshape(-1, 3, 4):
+        assert len(set(bag[:, 0].tolist())) == 1
+        assert len({windows.place(tuple(map(int, item))) for item in bag}) > 1  # other stretches of the row
+    assert Counter(items[:, 0].tolist()) == {0: 30, 1: 30, 3: 30, 4: 30}
+    for batch in draw(drawing, 6, 20):
+        assert len(set(batch[:, 0].tolist())) == 2
+    short = list(drawing.batches(np.random.default_rng(0), 8, 5, 17, None))
+    assert all(len(items) == 6 for items in short)  # whole bags only
+    with_fewer = stream(StepSampler(drawing, 2, 4, seed=0))
+    assert all(len(items) == 2 and len({item[0] for item in items}) == 1 for items in with_fewer)
+
+
 # ---------------------------------------------------------- the step sampler
 
 
@@ -259,10 +393,13 @@ def all_drawings(folder: Path) -> dict:
         "balanced": Balanced(windows, per_group=2),
         "clusters": Balanced(windows, by="partition", per_group=2),
         "time": NearInTime(windows, within_s=0.6),
+        "labelled": Labelled(windows, 0.5),
+        "balanced_labelled": Labelled(windows, 0.5, balance=0.5),
+        "bags": Bags(windows, per_row=2),
     }
 
 
-@pytest.fixture(params=["shuffled", "balanced", "clusters", "time"])
+@pytest.fixture(params=["shuffled", "balanced", "clusters", "time", "labelled", "balanced_labelled", "bags"])
 def drawing(request, tmp_path):
     return all_drawings(tmp_path)[request.param]
 

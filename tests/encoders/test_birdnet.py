@@ -17,7 +17,7 @@ from toy import RATE_HZ, tone
 from audiorep.apply.embed import open_embedder
 from audiorep.cli import compose, main
 from audiorep.encoders import birdnet
-from audiorep.encoders.birdnet import DIM, SAMPLES, BirdNet, cut, write_model
+from audiorep.encoders.birdnet import DIM, SAMPLES, BirdNet, write_model
 from audiorep.errors import AudiorepError
 from audiorep.model import load_model
 from audiorep.types import generator
@@ -71,24 +71,6 @@ def test_windows_of_three_seconds_go_through_as_they_are(stand_in):
     np.testing.assert_allclose(out.pooled, np.add.reduceat(wave.numpy(), edges, 1), rtol=1e-5)
     assert encoder.interpreter.ran == 3 and encoder.interpreter.threads == torch.get_num_threads()
     torch.testing.assert_close(encoder(wave[1:2, None, None]).pooled, out.pooled[1:2])
-
-
-def test_short_waves_are_centred_in_zeros():
-    wave = torch.ones(2, 5)
-    (piece,) = cut(wave)[0]
-    assert piece.shape == (SAMPLES,) and piece.sum() == 5
-    assert piece.nonzero()[0].item() == (SAMPLES - 5) // 2
-
-
-@pytest.mark.parametrize("seconds, pieces", [(3, 1), (3.1, 2), (6, 2), (6.5, 3), (9, 3)])
-def test_long_waves_are_cut_into_as_few_pieces_as_cover_them(seconds, pieces):
-    wave = torch.arange(round(seconds * 48000))[None].float()
-    found = cut(wave)
-    assert found.shape == (1, pieces, SAMPLES)
-    starts = found[0, :, 0].tolist()
-    assert starts[0] == 0 and found[0, -1, -1] == wave[0, -1]
-    assert all(0 < b - a <= SAMPLES for a, b in zip(starts, starts[1:], strict=False))
-    assert pieces < 3 or np.ptp(np.diff(starts)) <= 1
 
 
 def test_the_embedding_of_a_long_wave_is_the_mean_over_its_pieces(stand_in):
@@ -170,6 +152,34 @@ def test_the_verbs_evaluate_and_embed_take_such_a_folder(stand_in, toy_corpus, t
         assert ended.value.code == 0
     metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert "knn/accuracy" in metrics and (tmp_path / "embedded" / "embeddings.parquet").is_file()
+
+
+def test_a_random_birdnet_would_be_itself_and_is_left_out(stand_in, toy_corpus, tmp_path):
+    folder = write_model(tmp_path / "model", window_s=0.5)
+    keys = ["evaluation.settings.resamples=0", "evaluation.protocol=[knn]", "data.workers=0"]
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", f"model={folder}", f"corpus={toy_corpus}", f"out={tmp_path / 'scores'}", *keys])
+    assert ended.value.code == 0
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert {"knn/accuracy", "mel/knn/accuracy"} <= metrics.keys()
+    assert not any(name.startswith("random/") for name in metrics)
+    assert "there is no random encoder beside it" in (tmp_path / "scores" / "report.html").read_text()
+
+
+def test_a_classifier_on_it_names_its_licence_and_neither_is_exported(stand_in, toy_corpus, tmp_path, capsys):
+    folder, out = write_model(tmp_path / "model", window_s=0.5), tmp_path / "run"
+    keys = ["trainer.max_steps=2", "data.batch_size=8", "data.workers=0", "evaluation.settings.resamples=0"]
+    keys += [f"corpus={toy_corpus}", f"out={out}", f"init={folder}", "transfer=frozen", "views=wave", "logger=none"]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *keys])
+    assert ended.value.code == 0
+    assert json.loads((out / "config.json").read_text())["training"]["licence"] == "CC BY-NC-SA 4.0"
+    for model in (folder, out):
+        with pytest.raises(SystemExit) as ended:
+            main(["export", f"model={model}", f"out={tmp_path / 'bundle'}"])
+        assert ended.value.code == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("audiorep: ")]
+        assert "BirdNet cannot become ONNX" in line and not (tmp_path / "bundle").exists()
 
 
 def test_without_the_extra_there_is_one_line_that_says_what_to_install(monkeypatch, stand_in, tmp_path):

@@ -102,7 +102,7 @@ def test_one_yardstick_can_stand_beside(beside, pretrained, toy_corpus, tmp_path
         ("evaluation.beside=[mfcc]", "evaluation.beside=mfcc is not known; there are: mel, random"),
         (
             "evaluation.protocol=[knm]",
-            "evaluation.protocol=knm is not known; there are: knn, linear, health, attentive",
+            "evaluation.protocol=knm is not known; there are: knn, linear, health, fewshot, attentive",
         ),
     ],
 )

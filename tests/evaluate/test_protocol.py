@@ -25,7 +25,7 @@ from audiorep.evaluate.protocol import (
 from audiorep.evaluate.token_probes import Fitting
 from audiorep.evaluate.tokens import Tokens
 
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "cmap")
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "cmap", "auroc")
 ALL = {"knn": knn, "linear": linear, "health": health}
 FAST = Protocol(resamples=20, draws=2)
 
@@ -103,7 +103,7 @@ def test_multi_label_corpora_get_the_scores_that_make_sense_for_them():
     made, embedding = sides(multilabel=True)
     assert made.multilabel
     scores = evaluate({"": embedding}, made, FAST, ALL).scores
-    names = {f"{p}/cmap{end}" for p in ("knn", "linear") for end in ("", "/low", "/high")}
+    names = {f"{p}/{s}{end}" for p in ("knn", "linear") for s in ("cmap", "auroc") for end in ("", "/low", "/high")}
     assert set(scores) == names | {"rankme", "embedding_std"}
     assert scores["linear/cmap"] > 0.6
 
@@ -115,7 +115,7 @@ def test_probes_of_tokens_have_the_names_and_draws_of_the_others(protocol, name,
     tokens = Tokens(embedding[:, None].astype(np.float16), np.arange(61))
     run = functools.partial(protocol, fitting=Fitting(steps=40, lr=0.03), labels_per_class=[5, "all"])
     out = evaluate({"": tokens, "random": tokens}, made, FAST, {name: run})
-    scores = ("cmap",) if multilabel else SCORES
+    scores = ("cmap", "auroc") if multilabel else SCORES
     budgets = (name,) if multilabel else (name, f"{name}@5")
     assert set(out.scores) == {
         f"{prefix}{p}/{s}{end}"

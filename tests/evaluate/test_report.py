@@ -28,6 +28,7 @@ from audiorep.evaluate.report import (
     write_report,
 )
 from audiorep.evaluate.results import Answers, Results, results
+from audiorep.verbs.evaluate import shown_names, shown_only
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
 EMPTY = Report(
@@ -511,3 +512,33 @@ def test_lengths_must_agree(full: Report) -> None:
         replace(full, label=["owl"])
     with pytest.raises(ValueError, match="step"):
         replace(full, curves=pd.DataFrame({"loss": [1.0]}))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "tone", "sentence"),
+    [
+        (
+            {"test/balanced_accuracy": 0.9, "mel/test/balanced_accuracy": 0.6, "test/cmap": 0.1, "mel/test/cmap": 0.2},
+            "ahead",
+            "The classifier beats the mel baseline on test balanced accuracy: .900 against .600.",
+        ),
+        (
+            {"test/cmap": 0.4, "mel/test/cmap": 0.6},  # several labels a row
+            "behind",
+            "The classifier does not beat the mel baseline on test cmAP: .400 against .600.",
+        ),
+        ({"test/rows": 12.0, "test/ece": 0.1}, "unknown", "No score was computed on labelled calls"),
+    ],
+)
+def test_a_classifier_is_judged_by_its_test_scores(metrics: dict[str, float], tone: str, sentence: str) -> None:
+    found = verdict(metrics)
+    assert found.tone == tone and found.sentence.startswith(sentence)
+
+
+def test_few_shot_scores_are_shown_whatever_their_settings_are_called() -> None:
+    metrics = {"fewshot@5-way-5-shot/accuracy": 0.8, "fewshot@5-way-5-shot/accuracy/low": 0.7, "knn/ece": 0.1,
+               "fewshot@5-way-5-shot/accuracy/high": 0.9, "mel/fewshot@5-way-5-shot/accuracy": 0.6}  # fmt: skip
+    assert shown_names(metrics) == ["fewshot@5-way-5-shot/accuracy"]
+    assert shown_only(metrics) == {name: value for name, value in metrics.items() if name != "knn/ece"}
+    (row,) = score_table(shown_only(metrics)).rows
+    assert row.name == "few-shot (5-way-5-shot) accuracy"

@@ -1,0 +1,164 @@
+"""Which labels may be used: so many of each class and no more, and whole groups kept back to calibrate."""
+
+import numpy as np
+import pytest
+
+from audiorep.data.budget import hold_out, members, spend
+from audiorep.errors import AudiorepError
+
+NAMES = ["a", "b", "c", "d"]
+TRUTH = np.array([0] * 20 + [1] * 10 + [2] * 3 + [-1] * 7)
+ROWS = np.arange(len(TRUTH))
+NAN = np.nan
+
+
+def counts(rows: np.ndarray, truth: np.ndarray = TRUTH) -> list[int]:
+    return members(truth[rows], 4).sum(0).tolist()
+
+
+# -------------------------------------------------------------------- spend
+
+
+def test_without_a_budget_every_label_may_be_used_and_nothing_else():
+    found = spend(ROWS[5:], TRUTH, NAMES)
+    assert found.rows.tolist() == list(range(5, 33)) and not found.notes
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 5, 15])
+def test_so_many_labels_of_each_class_and_all_of_a_class_that_has_fewer(wanted):
+    found = spend(ROWS, TRUTH, NAMES, per_class=wanted)
+    assert counts(found.rows) == [min(wanted, have) for have in (20, 10, 3, 0)]
+    assert len(set(found.rows.tolist())) == len(found.rows) and (TRUTH[found.rows] >= 0).all()
+    short = [f"{name} ({have})" for name, have in (("c", 3), ("b", 10), ("a", 20)) if have < wanted]
+    assert len(found.notes) == bool(short)
+    for name in short:
+        assert name in found.notes[0] and f"labels_per_class={wanted}" in found.notes[0]
+
+
+def test_only_rows_of_the_training_side_are_drawn():
+    side = np.array([0, 1, 2, 20, 21, 22, 30, 35])
+    found = spend(side, TRUTH, NAMES, per_class=2)
+    assert set(found.rows.tolist()) <= set(side.tolist()) and counts(found.rows) == [2, 2, 1, 0]
+    assert "c (1)" in found.notes[0]
+
+
+@pytest.mark.parametrize("fraction, wanted", [(0.1, [2, 1, 1, 0]), (0.5, [10, 5, 2, 0]), (1.0, [20, 10, 3, 0])])
+def test_a_part_of_each_class_and_at_least_one(fraction, wanted):
+    found = spend(ROWS, TRUTH, NAMES, fraction=fraction)
+    assert counts(found.rows) == wanted and not found.notes
+
+
+@pytest.mark.parametrize("given", [{"per_class": 3}, {"fraction": 0.3}])
+def test_the_seed_makes_the_choice_and_every_row_may_be_chosen(given):
+    drawn = [spend(ROWS, TRUTH, NAMES, **given, seed=seed).rows.tolist() for seed in range(60)]
+    assert drawn[0] == spend(ROWS, TRUTH, NAMES, **given, seed=0).rows.tolist() != drawn[1]
+    assert {row for rows in drawn for row in rows} == set(range(33))
+
+
+SEVERAL = np.full((30, 3), NAN)
+SEVERAL[:20, 0] = 1.0  # a: common
+SEVERAL[:20, 1:] = 0.0
+SEVERAL[15:20, 1] = 1.0  # b: always together with a
+SEVERAL[20:22] = [0.0, 0.0, 1.0]  # c: rare
+SEVERAL[22:25, 0] = 0.0  # known not to be a, and no more
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_row_with_several_labels_counts_for_every_class_it_holds(seed):
+    found = spend(np.arange(30), SEVERAL, ["a", "b", "c"], per_class=3, seed=seed)
+    assert members(SEVERAL[found.rows], 3).sum(0).tolist() == [3, 3, 2]  # the three of b are the three of a
+    assert len(found.rows) == 5 and "c (2)" in found.notes[0]
+
+
+def test_of_rows_with_several_labels_a_fraction_is_one_of_rows():
+    found = spend(np.arange(30), SEVERAL, ["a", "b", "c"], fraction=0.4)
+    assert len(found.rows) == 10 and found.rows.max() < 25 and (np.diff(found.rows) > 0).all()
+    assert len(spend(np.arange(30), SEVERAL, ["a", "b", "c"], fraction=0.01).rows) == 2
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"per_class": 3, "fraction": 0.5}, "give one of them"),
+        ({"per_class": 0}, "labels_per_class=0: at least one label"),
+        ({"fraction": 0.0}, r"label_fraction=0.0 must lie in \(0, 1\]"),
+        ({"fraction": 1.5}, r"label_fraction=1.5 must lie in \(0, 1\]"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused(given, words):
+    with pytest.raises(AudiorepError, match=words):
+        spend(ROWS, TRUTH, NAMES, **given)
+
+
+# ----------------------------------------------------------------- hold out
+
+
+def labelled(groups: int = 12, each: int = 5, classes: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = np.arange(groups * each)
+    return rows, rows % classes, np.repeat([f"g{i:02d}" for i in range(groups)], each)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whole_groups_of_about_the_fraction_are_held_out(seed):
+    rows, truth, group = labelled()
+    fit, held, reason = hold_out(rows, truth, group, 3, 0.25, 5, seed)
+    assert reason == "" and sorted([*fit, *held]) == rows.tolist()
+    assert not set(group[fit]) & set(group[held])
+    assert 15 <= len(held) <= 22
+    assert set(truth[fit]) == {0, 1, 2}
+
+
+def test_other_seeds_hold_out_other_groups():
+    rows, truth, group = labelled()
+    found = [hold_out(rows, truth, group, 3, 0.25, 5, seed)[1].tolist() for seed in range(20)]
+    assert found[0] == hold_out(rows, truth, group, 3, 0.25, 5, 0)[1].tolist()
+    assert len({tuple(held) for held in found}) > 10
+    assert {row for held in found for row in held} == set(rows.tolist())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_last_label_of_a_class_is_never_taken(seed):
+    rows, truth, group = labelled(groups=6, each=4, classes=2)
+    truth[:4] = 2  # a class that lives in one group only
+    fit, held, _reason = hold_out(rows, truth, group, 3, 0.4, 2, seed)
+    assert set(truth[fit]) == {0, 1, 2} and len(held) and "g00" not in group[held]
+    several = np.eye(3)[truth]
+    same = hold_out(rows, several, group, 3, 0.4, 2, seed)
+    assert same[1].tolist() == held.tolist()
+
+
+def test_where_every_group_is_needed_nothing_is_held_out_and_the_reason_is_said():
+    rows, group = np.arange(12), np.repeat(list("pqr"), 4)
+    truth = np.repeat([0, 1, 2], 4)
+    fit, held, reason = hold_out(rows, truth, group, 3, 0.3, 2)
+    assert fit.tolist() == rows.tolist() and not len(held) and "without taking a class its last labels" in reason
+
+
+def test_fewer_than_three_groups_are_split_by_row():
+    rows, truth, _ = labelled()
+    group = np.where(rows < 30, "x", "y")
+    _fit, held, reason = hold_out(rows, truth, group, 3, 0.2, 5)
+    assert len(held) == 12 and set(group[held]) == {"x", "y"} and reason == ""
+
+
+def test_too_few_labels_hold_nothing_out_and_the_reason_names_the_number():
+    rows, truth, group = labelled()
+    fit, held, reason = hold_out(rows, truth, group, 3, 0.2, 30)
+    assert fit.tolist() == rows.tolist() and not len(held)
+    assert reason == "60 labels leave fewer than calibration.least=30 to calibrate on"
+    assert not len(hold_out(rows[:0], truth, group, 3, 0.2, 0)[1])
+    assert not len(hold_out(rows, truth, group, 3, 0.0, 0)[1])
+
+
+def test_rows_keep_their_numbers_where_they_are_some_of_many():
+    rows, truth, group = labelled()
+    some = rows[rows % 4 != 1]
+    fit, held, _ = hold_out(some, truth, group, 3, 0.3, 5)
+    assert sorted([*fit, *held]) == some.tolist() and not set(group[fit]) & set(group[held])
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_a_fraction_that_is_none_is_refused(fraction):
+    rows, truth, group = labelled()
+    with pytest.raises(AudiorepError, match=r"calibration\.fraction=.* must lie in \[0, 1\)"):
+        hold_out(rows, truth, group, 3, fraction, 5)

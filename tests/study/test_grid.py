@@ -1,0 +1,98 @@
+"""The grid studies: their cells compose, a toy one runs from end to end, and goes on where it stopped."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import open_dict
+
+from audiorep.cli import compose, recipes
+from audiorep.errors import AudiorepError
+from audiorep.evaluate.metrics import Predictions, balanced_accuracy
+from audiorep.study.grid import Grid, cells_of, check, difference, pretraining, study
+
+GRIDS = sorted(p.parent.name for p in recipes().glob("*/recipe.yaml") if "study.grid" in p.read_text(encoding="utf-8"))
+
+
+def grid_of(name, tmp_path, *overrides):
+    cfg = compose("run", [f"data={tmp_path}", *overrides], recipes() / name / "recipe.yaml")
+    return Grid(cfg, tmp_path, tmp_path / "out", tmp_path / "out" / "cells")
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_command_of_a_study_is_one_that_the_verbs_take(name, tmp_path):
+    grid = grid_of(name, tmp_path)
+    cells = [*pretraining(grid), *cells_of(grid)]
+    assert len({cell.name for cell in cells}) == len(cells)
+    seen = {}
+    for cell in cells:
+        seen.setdefault((cell.facts["method"], cell.facts["corpus"]), cell)
+    for cell in seen.values():
+        assert str(tmp_path) not in cell.command
+        if cell.verb == "run":
+            made = compose("run", [*cell.overrides[1:], "out=x"], recipes() / cell.overrides[0] / "recipe.yaml")
+        else:
+            made = compose(cell.verb, [*cell.overrides, "out=x"])
+        assert made.seed == cell.facts.get("draw", 0)
+
+
+def test_the_toy_study(toy_corpus, tmp_path):
+    cfg = compose(
+        "run", [f"data={toy_corpus.parent}", f"out={tmp_path / 'out'}"], recipes() / "few_labels" / "recipe.yaml"
+    )
+    toy = {
+        "what": "Toys.",
+        "corpus": toy_corpus.name,
+        "overrides": "data.batch_size=16 trainer.max_steps=3",
+        "folds": ["split.folds=3"],
+        "budgets": {"2": [0], "all": [0]},
+        "pretraining": {"ssl": "pretrain objective=simclr"},
+    }
+    chosen = ("scratch", "finetune")
+    with open_dict(cfg):
+        cfg.corpora, cfg.methods = {"toy": toy}, {name: cfg.methods[name] for name in chosen}
+    study(cfg)
+    out = tmp_path / "out"
+    entries = {p.stem: json.loads(p.read_text()) for p in (out / "cells").glob("*.json")}
+    assert {e["status"] for e in entries.values()} == {"done"}, entries
+    assert len(entries) == 1 + 2 * 2
+    table = pd.read_csv(out / "table.csv")
+    assert set(table.method) == {"mel, linear", *chosen}
+    assert table[(table.method == "scratch")].difference.isna().all()
+    fine = table[(table.method == "finetune") & (table.budget == "2")].iloc[0]
+    assert fine.cells == 1 and fine.low <= fine.difference <= fine.high
+    assert (out / "toy.png").exists() and "minus scratch" in (out / "table.md").read_text()
+    times = {p: p.stat().st_mtime_ns for p in (out / "cells").glob("*")}
+    study(cfg)
+    assert times == {p: p.stat().st_mtime_ns for p in (out / "cells").glob("*")}
+
+
+def test_what_would_fail_after_the_first_cell_is_refused_before_it(tmp_path):
+    with pytest.raises(AudiorepError, match="is not there: set data="):
+        check(grid_of("few_labels", tmp_path))
+    for corpus in ("fsdd", "finch_bird0", "esc10"):
+        (tmp_path / corpus).mkdir()
+        (tmp_path / corpus / "labels.csv").touch()
+    check(grid_of("few_labels", tmp_path))
+    with pytest.raises(AudiorepError, match="starts_from=other"):
+        check(grid_of("few_labels", tmp_path, "methods.finetune.starts_from=other"))
+    grid = grid_of("few_labels", tmp_path, "hours=0")
+    with open_dict(grid.cfg):
+        grid.cfg.methods = {"scratch": grid.cfg.methods.scratch}
+    with pytest.raises(AudiorepError, match="no cell has ended"):
+        study(grid.cfg)
+
+
+def test_the_difference_is_paired_over_folds_and_means_over_draws():
+    def said(right, fold, draw):
+        truth = np.arange(60) % 3
+        p = np.eye(3)[np.where(np.random.default_rng([fold, draw, 1]).random(60) < right, truth, (truth + 1) % 3)]
+        return Predictions(truth, p, np.array([f"{fold}-{i // 6}" for i in range(60)]))
+
+    ours, theirs = ({(f, d): said(right, f, d) for f in range(3) for d in range(2)} for right in (0.9, 0.5))
+    found = difference(ours, theirs, balanced_accuracy)
+    ones = np.ones((1, 60))
+    by_hand = np.mean([balanced_accuracy(ours[k], ones)[0] - balanced_accuracy(theirs[k], ones)[0] for k in ours])
+    assert found["difference"] == pytest.approx(by_hand, abs=0.02) and 0 < found["low"] < found["difference"]
+    assert difference(ours, ours, balanced_accuracy) == {} and difference({}, theirs, balanced_accuracy) == {}

@@ -1,0 +1,99 @@
+"""The recipes in rounds, each from end to end on a toy corpus: by one command, again without work, and refused rightly."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from audiorep.cli import main, words
+from audiorep.errors import AudiorepError
+
+QUICK = "split.folds=3 data.batch_size=16 trainer.max_steps=3 logger=none"
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *arguments])
+    return ended.value.code
+
+
+def rounds(out):
+    return json.loads((out / "rounds.json").read_text())["rounds"]
+
+
+@pytest.fixture(scope="module")
+def asked(toy_corpus):
+    return [f"corpus={toy_corpus}", "labels_per_class=4", f"train={QUICK}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "first", "last"),
+    [
+        ("pseudo_label_rounds", ["rounds=2", "threshold=0.5"], "0", "2"),
+        (
+            "pseudo_label_rounds",
+            [
+                "rounds=1",
+                "threshold=0.5",
+                "ensemble={_target_: audiorep.semi.rounds.bagging, _partial_: true, members: 3}",
+            ],
+            "0",
+            "1",
+        ),
+        ("pseudo_label_rounds", ["rounds=1", "threshold=0.0", "frozen=false", "most_per_class=2"], "0", "1"),
+        ("co_training", ["rounds=2"], "0", "2"),
+        ("co_training", ["rounds=1", "frozen=false", "first=frontend.f_max_hz=1500", "threshold=0.0"], "0", "1"),
+        ("label_propagation", [], "given labels", "propagated labels"),
+        ("label_propagation", ["frozen=false", "alpha=null"], "given labels", "propagated labels"),
+        ("noisy_student", ["students=['', 'encoder.width=40']"], "teacher", "student_2"),
+        (
+            "pretrain_finetune",
+            ["pretrain=objective=simclr data.batch_size=16 trainer.max_steps=3"],
+            "classifier",
+            "from_scratch",
+        ),
+    ],
+)
+def test_a_recipe_runs_leaves_its_rounds_and_does_nothing_twice(name, keys, first, last, asked, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(name, *asked, f"out={out}", *keys) == 0, capsys.readouterr().err
+    found = rounds(out)
+    assert str(next(iter(found[0].values()))) == first and str(next(iter(found[-1].values()))) == last
+    assert all(0.0 <= row["test/balanced_accuracy"] <= 1.0 for row in found)
+    made = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+    assert run(name, *asked, f"out={out}", *keys) == 0
+    assert rounds(out) == found and made == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+
+
+def test_guesses_stay_on_the_training_side_and_true_test_labels_are_never_learned(asked, tmp_path, toy_corpus):
+    out = tmp_path / "out"
+    assert run("pseudo_label_rounds", *asked, f"out={out}", "rounds=1", "threshold=0.0", "frozen=false") == 0
+    before = pd.read_csv(out / "round_0" / "labels.csv", keep_default_na=False)
+    after = pd.read_csv(out / "round_1" / "labels.csv", keep_default_na=False)
+    truth = pd.read_csv(toy_corpus)["label"]
+    train = before.audiorep_side == "train"
+    assert (before.label[train] != "").sum() == 16 and (after.label[train] != "").all()
+    assert (after.label[~train] == truth[~train]).all() and (after.audiorep_draws[~train] == 0).all()
+    row = rounds(out)[1]
+    assert row["kept"] == train.sum() - 16
+    guessed = train & (before.label == "")
+    assert row["kept_accuracy"] == pytest.approx((after.label[guessed] == truth[guessed]).mean())
+
+
+def test_another_task_in_the_same_folder_is_refused(asked, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("label_propagation", *asked, f"out={out}") == 0
+    assert run("label_propagation", *asked, f"out={out}", "k=3") == 2
+    assert "was begun with k=10, not 3" in capsys.readouterr().err
+
+
+def test_a_word_that_is_no_override_is_named():
+    assert words("a=1 b=[x,y]") == ["a=1", "b=[x,y]"]
+    with pytest.raises(AudiorepError, match="'seed' in"):
+        words("a=1 seed")
+
+
+def test_a_key_that_train_does_not_have_is_named_with_the_nearest(asked, tmp_path, capsys):
+    asked = [*asked[:-1], "train=splitt.folds=3"]
+    assert run("label_propagation", *asked, f"out={tmp_path / 'out'}") == 2
+    assert "splitt.folds" in capsys.readouterr().err
