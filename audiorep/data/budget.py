@@ -81,7 +81,9 @@ def hold_out(
 ) -> tuple[Int[np.ndarray, " fit"], Int[np.ndarray, " held"], str]:
     """Split labelled rows in two: to train on, and to calibrate on; the second are whole groups, of about `fraction`.
 
-    A group whose rows are needed, because a class would have no label left to train on, is not held out.
+    Groups come in random order; one is held out where one of its classes still lacks calls to calibrate on, as long as the
+    second part does not exceed what is wanted by half. A group whose rows are needed, because a class would have no label
+    left to train on, is not held out.
 
     Args:
         least: fewer rows than this are not held out at all: a temperature or a threshold from them would mean nothing.
@@ -101,16 +103,17 @@ def hold_out(
     names = np.unique(units)
     if len(names) < 3:
         units, names = np.arange(len(rows)), np.arange(len(rows))
-    present = members(truth[rows], classes)
+    heard = members(truth[rows], classes)
+    present = np.column_stack([heard, ~heard.any(1)])  # rows in which all is absent are a kind of their own
     left, held = present.sum(0), np.zeros(len(rows), bool)
+    missing = np.ceil(fraction * left)
     for name in np.random.default_rng([seed, 12]).permutation(names):
         inside = units == name
         taken = present[inside].sum(0)
-        if held.sum() + inside.sum() <= 1.5 * wanted and ((left - taken > 0) | (taken == 0)).all():
+        fits = held.sum() + inside.sum() <= 1.5 * wanted and ((left - taken > 0) | (taken == 0)).all()
+        if fits and (missing[taken > 0] > 0).any():
             held |= inside
-            left = left - taken
-        if held.sum() >= wanted:
-            break
+            left, missing = left - taken, missing - taken
     if held.sum() < least:
         return rows, rows[:0], "no groups could be held out to calibrate on without taking a class its last labels"
     return rows[~held], rows[held], ""

@@ -97,8 +97,10 @@ def reliability(p: Float[np.ndarray, "n c"], truth: np.ndarray, bins: int = 15) 
         return Reliability(told / count, hits / count, count.astype(float))
 
 
-def threshold_for(score: Float[np.ndarray, " n"], present: Bool[np.ndarray, " n"], precision: float = 0.9) -> Threshold:
-    """The lowest score from which on at least the part `precision` of the rows are calls of the class.
+def threshold_for(
+    score: Float[np.ndarray, " n"], present: Bool[np.ndarray, " n"], precision: float = 0.9, least: float = -np.inf
+) -> Threshold:
+    """The lowest score, not below `least`, from which on at least the part `precision` of the rows are calls of the class.
 
     It is the one with the highest recall among those that are precise enough; rows of the same score go together.
 
@@ -111,7 +113,7 @@ def threshold_for(score: Float[np.ndarray, " n"], present: Bool[np.ndarray, " n"
     ranked, hits = score[order], np.cumsum(present[order])
     reported = np.arange(1, len(score) + 1)
     last_of_tie = np.append(np.diff(ranked) != 0, True)[: len(score)]
-    good = np.flatnonzero(last_of_tie & (hits >= precision * reported - 1e-9) & (hits > 0))
+    good = np.flatnonzero(last_of_tie & (ranked >= least) & (hits >= precision * reported - 1e-9) & (hits > 0))
     if not len(good):
         return Threshold(None, float("nan"), 0.0)
     place = good[-1]

@@ -183,6 +183,8 @@ def thresholds_of(
 ) -> tuple[dict[str, dict[str, float | int | None]], list[str]]:
     """For each class the lowest probability from which on the wanted precision is reached on the calibration rows, with
     its precision and recall there and the calls it was chosen on; None where it cannot be had; and notes that say where.
+    Where a row has one label, a threshold is not below ``1 / c``: a probability below chance is no reason to report a call,
+    however few rows speak against it.
 
     Background rows are known to be no call of any class, and have a say.
     """
@@ -194,7 +196,8 @@ def thresholds_of(
     for c, name in enumerate(classes):
         known = ~np.isnan(presence[:, c])
         present = presence[known, c] == 1
-        found, calls = threshold_for(p[known, c], present, precision), int(present.sum())
+        least = 0.0 if calibration is None or calibration.multilabel else 1.0 / len(classes)
+        found, calls = threshold_for(p[known, c], present, precision, least), int(present.sum())
         usable = calls >= FEWEST_CALLS and found.value is not None
         if not usable:
             (few if calls < FEWEST_CALLS else out_of_reach).append(name)

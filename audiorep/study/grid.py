@@ -51,7 +51,7 @@ def study(cfg: DictConfig) -> None:
     """
     grid = Grid(cfg, Path(str(cfg.data)), Path(str(cfg.out)), Path(str(cfg.journal or Path(str(cfg.out)) / "cells")))
     check(grid)
-    first = [cell for cell in pretraining(grid)]
+    first = list(pretraining(grid))
     for cell in first:  # what others start from has to be there, whatever the journal says
         if not (grid.scratch / cell.name / "model.safetensors").exists():
             (grid.journal / f"{cell.name}.json").unlink(missing_ok=True)
@@ -64,11 +64,15 @@ def study(cfg: DictConfig) -> None:
                 log.info("%d of %d: %s", done, total, name)
 
         settings = (grid.journal, grid.scratch, digest_in(grid), cfg.workers, cfg.threads, cfg.hours, told)
-        needed = {cell.facts["starts_from"] for cell in cells}
-        for name, entry in run_cells([cell for cell in first if cell.name in needed], *settings).items():
-            if entry["status"] != "done":
-                raise AudiorepError(f"{name}, from which others start, {entry['status']}: {entry['message']}")
-        entries = run_cells(cells, *settings)
+        entries: dict[str, Entry] = {}
+        for corpus in cfg.corpora:
+            here = [cell for cell in cells if cell.facts["corpus"] == corpus]
+            needed = {cell.facts["starts_from"] for cell in here}
+            for name, entry in run_cells([cell for cell in first if cell.name in needed], *settings).items():
+                if entry["status"] != "done":
+                    raise AudiorepError(f"{name}, from which others start, {entry['status']}: {entry['message']}")
+            ready = [cell for cell in here if starts(grid, cell)]
+            entries |= run_cells(ready, *settings)
     table = summarise(grid, entries)
     if table.empty:
         raise AudiorepError("no cell has ended yet: give it more hours=, and run the same command again")
@@ -77,6 +81,13 @@ def study(cfg: DictConfig) -> None:
     draw(grid, table)
     done = sum(entry["status"] == "done" for entry in entries.values())
     log.info("%d of %d cells are done; wrote %s", done, len(cells), grid.folder / "table.md")
+
+
+def starts(grid: Grid, cell: Cell) -> bool:
+    """Whether what a cell starts from is there: it is not where time ran out before."""
+    return (
+        cell.facts["starts_from"] is None or (grid.scratch / cell.facts["starts_from"] / "model.safetensors").exists()
+    )
 
 
 def check(grid: Grid) -> None:

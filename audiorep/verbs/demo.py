@@ -27,7 +27,9 @@ def demo(cfg: DictConfig) -> dict[str, float]:
     began = time.monotonic()
     out = output_folder(cfg.out, overwrite=cfg.overwrite)
     if cfg.overwrite:
-        remove(out, ("corpus", "run", "classifier", "bundle", "embeddings", "recordings.csv", "corpus.csv", "check.json"))
+        remove(
+            out, ("corpus", "run", "classifier", "bundle", "embeddings", "recordings.csv", "corpus.csv", "check.json")
+        )
     corpus = out / "corpus"
     step("1 of 7", "make a corpus: twelve call types, six sites, three recorders")
     with progress_bar("writing recordings") as progress:
