@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -210,11 +211,19 @@ def compose(verb: str, overrides: list[str], source: Path | None = None) -> Any:
             missing = sorted(OmegaConf.missing_keys(cfg))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise AudiorepError(explain(source.stem, error, hydra_compose)) from None
-        check_types(hydra_compose(source.stem), cfg)
+        check_types(plain_defaults(source), cfg)
     if missing:
         command = verb if source.stem == verb else f"{verb} {source.parent.name}"
         raise AudiorepError(f"{command} needs {missing[0]}=...; see audiorep {command} --help")
     return cfg
+
+
+@cache
+def plain_defaults(source: Path) -> Any:
+    """The config at `source` as it is; Hydra must have been started in its folder."""
+    from hydra import compose as hydra_compose
+
+    return hydra_compose(source.stem)
 
 
 def check_types(defaults: Any, cfg: Any) -> None:

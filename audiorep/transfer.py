@@ -78,7 +78,7 @@ class LastStages(Transfer):
                 f"transfer.count={self.count}: {type(encoder).__name__} has {len(names)} stages; transfer=full trains all"
             )
         encoder.requires_grad_(False)
-        trained = names[len(names) - self.count :]
+        trained = [*names[len(names) - self.count :], *(encoder.tail if self.count else ())]
         for name in trained:
             encoder.get_submodule(name).requires_grad_(True)
         encoder.resting = tuple(apart_from(encoder, trained)) if trained else ("",)
@@ -177,9 +177,10 @@ def apart_from(module: nn.Module, names: Sequence[str], prefix: str = "") -> Ite
 
 
 def stage_of(encoder: Encoder) -> dict[str, int]:
-    """The stage that each parameter of an encoder belongs to; the first where it belongs to none."""
-    stages = list(encoder.stages)
+    """The stage that each parameter of an encoder belongs to: the last for its tail, the first where it belongs to none."""
+    places = {stage: place for place, stage in enumerate(encoder.stages)}
+    places |= dict.fromkeys(encoder.tail, max(0, len(places) - 1))
     return {
-        name: next((place for place, stage in enumerate(stages) if name.startswith(f"{stage}.")), 0)
+        name: next((place for stage, place in places.items() if name.startswith(f"{stage}.")), 0)
         for name, _ in encoder.named_parameters()
     }

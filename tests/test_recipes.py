@@ -65,6 +65,19 @@ def test_a_recipe_runs_leaves_its_rounds_and_does_nothing_twice(name, keys, firs
     assert rounds(out) == found and made == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
 
 
+@pytest.mark.parametrize("name", ["label_propagation", "pseudo_label_rounds"])
+def test_a_frozen_encoder_leaves_a_classifier_that_says_what_the_table_says(name, asked, toy_corpus, tmp_path):
+    pretrained, out = tmp_path / "pretrained", tmp_path / "out"
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", f"corpus={toy_corpus}", f"out={pretrained}", *words(QUICK), "evaluation.protocol=[]"])
+    assert not ended.value.code
+    keys = ["rounds=1"] if name == "pseudo_label_rounds" else []
+    assert run(name, *asked, *keys, f"init={pretrained}", f"out={out}") == 0
+    metrics = json.loads((out / "classifier" / "metrics.json").read_text())
+    assert (out / "classifier" / "thresholds.json").exists()
+    assert metrics["test/cmap"] == pytest.approx(rounds(out)[-1]["test/cmap"], abs=1e-6)
+
+
 def test_guesses_stay_on_the_training_side_and_true_test_labels_are_never_learned(asked, tmp_path, toy_corpus):
     out = tmp_path / "out"
     assert run("pseudo_label_rounds", *asked, f"out={out}", "rounds=1", "threshold=0.0", "frozen=false") == 0

@@ -52,6 +52,7 @@ class Adapted(Encoder):
         self.dim, self.patch, self.takes_samples = encoder.dim, encoder.patch, encoder.takes_samples
         self.exportable = encoder.exportable
         self.stages = {f"encoder.{name}": dim for name, dim in encoder.stages.items()}
+        self.tail = tuple(f"encoder.{name}" for name in encoder.tail)
         for name, dim in encoder.stages.items():
             encoder.set_submodule(name, Adapter(encoder.get_submodule(name), dim, width))
         encoder.resting = ("",)

@@ -22,6 +22,7 @@ class Encoder(nn.Module):
     pieces: parts in which a training batch is encoded; `split_batches` sets it.
     stages: names of its submodules from input to output, each with the width of what it gives, a map [b d f n] or tokens
         [b l d]: what transfer freezes, slows down or adds to.
+    tail: names of submodules behind the last stage; they are trained or kept with it.
     resting: names of submodules that stay in evaluation mode in training, because they are frozen; "" is the encoder.
 
     With pieces > 1, training keeps nothing but the outputs: the backward pass encodes one piece after the other again.
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
     exportable: bool = True
     pieces: int = 1
     stages: Mapping[str, int] = {}
+    tail: tuple[str, ...] = ()
     resting: tuple[str, ...] = ()
 
     def train(self, mode: bool = True) -> "Encoder":

@@ -74,7 +74,7 @@ class ConvNeXt(Encoder):
             stages += [Block(dim, scale) for _ in range(depth)]
             widths += [dim] * depth
         self.body = nn.Sequential(*stages)
-        self.stages = {f"body.{layer}": width for layer, width in enumerate(widths)}
+        self.stages, self.tail = {f"body.{layer}": width for layer, width in enumerate(widths)}, ("norm",)
         self.dim, self.stride = dims[-1], 2 ** (len(dims) + 1)
         self.norm = nn.LayerNorm(self.dim)
         self.apply(_initialise)

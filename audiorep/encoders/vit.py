@@ -99,7 +99,8 @@ class Vit(Encoder):
         self.mask_token = nn.Parameter(torch.zeros(dim))
         self.blocks = nn.ModuleList(Block(dim, heads, ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
-        self.stages = {"embed": dim} | {f"blocks.{layer}": dim for layer in range(depth)} | {"norm": dim}
+        self.stages = {"embed": dim} | {f"blocks.{layer}": dim for layer in range(depth)}
+        self.tail = ("norm",)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.apply(_initialise)
 

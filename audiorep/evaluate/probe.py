@@ -43,6 +43,28 @@ def linear_scores(
     return out
 
 
+def linear_layer(
+    train: Float[np.ndarray, "n d"], truth: Int[np.ndarray, " n"], classes: int, strength: float = 0.1
+) -> tuple[Float[np.ndarray, "c d"], Float[np.ndarray, " c"]]:
+    """The probe of `linear_scores` as one linear layer on embeddings as they are, ``logits = x W^T + b``.
+
+    With two classes the regression's one logit is that of the second. A class that the training side lacks has a logit
+    far below all others.
+    """
+    scaler = StandardScaler().fit(train)
+    model = LogisticRegression(C=strength, max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(scaler.transform(train), truth)
+    coefficients, intercept = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        coefficients, intercept = np.vstack([0.0 * coefficients, coefficients]), np.append(0.0, intercept)
+    weight, bias = np.zeros((classes, train.shape[1])), np.full(classes, -1e4)
+    weight[model.classes_] = coefficients / scaler.scale_
+    bias[model.classes_] = intercept - weight[model.classes_] @ scaler.mean_
+    return weight, bias
+
+
 def few_labels(truth: Int[np.ndarray, " n"], per_class: int, seed: int) -> Int[np.ndarray, " k"]:
     """Rows of a draw of `per_class` labels of each class (all of a class that has fewer)."""
     rng = np.random.default_rng(seed)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
-from audiorep import build
+from audiorep import __version__, build
 from audiorep.cli import compose, quoted, words
 from audiorep.console import console, progress_bar
 from audiorep.errors import AudiorepError
@@ -25,11 +27,12 @@ from audiorep.evaluate.metrics import Predictions, score_with_interval
 from audiorep.evaluate.predict import predict
 from audiorep.evaluate.predictions import NAME as PREDICTIONS
 from audiorep.evaluate.predictions import write_predictions
-from audiorep.evaluate.probe import linear_scores
+from audiorep.evaluate.probe import linear_layer, linear_scores
 from audiorep.evaluate.protocol import Sides
 from audiorep.files import atomic, read_json, write_json, write_text
-from audiorep.model import load_model
-from audiorep.verbs.train import ANSWERS, Known, what_is_known
+from audiorep.model import Model, ModelInfo, load_model, save_model
+from audiorep.training import keep_golden
+from audiorep.verbs.train import ANSWERS, Known, judge, what_is_known
 
 log = logging.getLogger(__name__)
 
@@ -194,11 +197,54 @@ class Probe:
         return linear_scores(self.x[rows], labels[rows], self.x, self.classes)
 
 
+def started(task: Task, init: str) -> tuple[DictConfig, Model, ModelInfo, dict[str, Any]]:
+    """A pretrained model without its classifier, its facts and parts, and the config of a training that starts from it."""
+    cfg = compose("train", [quoted(f"corpus={task.path}"), f"seed={task.seed}", *task.overrides])
+    model, info, parts = load_model(init)
+    model.classifier = None
+    cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in ("frontend", "compress", "encoder"))
+    cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
+    cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
+    return cfg, model, info, parts
+
+
+def keep_linear(
+    task: Task, init: str | None, x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], what: str
+) -> None:
+    """A pretrained encoder with a linear layer, fitted to the embeddings of the rows with a label, as a classifier folder.
+
+    Standardising is folded into the layer: ``W' = W / sigma``, ``b' = b - W' mu``. Nothing is left without an encoder.
+    """
+    if init is None:
+        log.info("mel statistics are no encoder: no classifier is kept; name a pretrained model with init=FOLDER")
+        return
+    cfg, model, info, parts = started(task, init)
+    rows = np.flatnonzero(labels >= 0)
+    weight, bias = linear_layer(x[rows], labels[rows], len(task.known.classes))
+    head = nn.Linear(x.shape[1], len(bias))
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+    model.classifier = head
+    facts = {name: value for name, value in info.training.items() if name in ("licence", "teacher_licence", "encoder")}
+    training = {
+        **facts, "corpus": task.path, "objective": what, "init": str(init), "classes": task.known.classes,
+        "multilabel": False, "split": task.corpus.split.description, "split_settings": OmegaConf.to_container(cfg.split), "labels_used": True,
+        "labelled_rows": len(task.known.train), "guessed_rows": int((task.given[rows] < 0).sum()), "seed": task.seed,
+        "calibration_rows": len(task.known.calibration), "rows_seen": "training side", "audiorep": __version__,
+    }  # fmt: skip
+    folder = task.out / "classifier"
+    told = ModelInfo(info.sample_rate_hz, cfg.window.length_s, cfg.window.outside, tuple(task.known.classes), training)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model.eval(), parts, told, folder)
+    keep_golden(build.make_windows(cfg, task.corpus, task.corpus.split.train), folder, task.seed)
+    judge(cfg, task.corpus, task.known, model, told, [*task.corpus.notes, *task.known.notes], folder)
+
+
 def embeddings(task: Task, init: str | None) -> Float[np.ndarray, "n d"]:
     """Embeddings of all rows by a pretrained model, or mel statistics where there is none; 0 where nothing is decoded."""
-    overrides = [quoted(f"corpus={task.path}"), *task.overrides]
-    cfg = compose("train", overrides)
     if init is None:
+        cfg = compose("train", [quoted(f"corpus={task.path}"), *task.overrides])
         cfg.window.outside = "context" if cfg.window.outside == "auto" else cfg.window.outside
         cfg = build.fill_in_auto(cfg, task.corpus.manifest)
         model = build.make_model(cfg, task.seed)
@@ -206,11 +252,7 @@ def embeddings(task: Task, init: str | None) -> Float[np.ndarray, "n d"]:
             model.frontend, model.compress, build.make_windows(cfg, task.corpus, task.corpus.split.train), 0
         )
     else:
-        model, info, _ = load_model(init)
-        cfg.frontend.sample_rate_hz = info.sample_rate_hz
-        cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
-        cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
-        model.classifier = None
+        cfg, model, _, _ = started(task, init)
     windows = build.make_windows(cfg, task.corpus)
     with progress_bar("embedding") as progress:
         said = predict(model, windows, progress=progress, workers=build.workers_for(cfg, windows))

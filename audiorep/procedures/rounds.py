@@ -15,6 +15,7 @@ from audiorep.procedures.common import (
     embeddings,
     guessed,
     judged,
+    keep_linear,
     keep_predictions,
     open_task,
     read_answers,
@@ -77,6 +78,8 @@ def pseudo_label_rounds(cfg: DictConfig) -> None:
         said |= {f"round_{done.number}": done.p, "classifier": done.p}
     keep_predictions(task, said)
     write_manifest(task, last, (last >= 0).astype(np.int64), task.out / "labels.csv")
+    if cfg.frozen and cfg.classifier:
+        keep_linear(task, cfg.init, embeddings(task, cfg.init), last, "pseudo_label_rounds")
     report(task.out, "pseudo-labels in rounds", rows)
 
 
@@ -176,4 +179,6 @@ def label_propagation(cfg: DictConfig) -> None:
         {"learned from": "given labels", **judged(task, given)},
         {"learned from": "propagated labels", **guessed(task, labels), **judged(task, spread)},
     ]
+    if cfg.frozen and cfg.classifier:
+        keep_linear(task, cfg.init, embeddings(task, cfg.init), labels, "label_propagation")
     report(task.out, "label propagation", rows)

@@ -33,6 +33,7 @@ from audiorep.files import output_folder, remove, write_bytes, write_json, write
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
+from audiorep.pooling import Pooling, mean
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
@@ -47,6 +48,7 @@ from audiorep.training import (
 from audiorep.transfer import Transfer
 from audiorep.verbs.evaluate import cell, make_report, trained_on_test
 from audiorep.verbs.pretrain import facts
+from audiorep.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,9 @@ LICENCES = ("licence", "teacher_licence")
 
 NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": False, "window.length_s": False}
 """Settings that may be left open and otherwise are numbers, and whether these are whole."""
+
+MOST_SHOWN = 30
+"""Thresholds on the terminal; `thresholds.json` holds all."""
 
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "cmap", "auroc", "ece", "false_positives_per_hour")
 
@@ -124,7 +129,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     save_model(trained, parts, info, out)
     keep_golden(windows, out, cfg.seed)
     notes = [*corpus.notes, *known.notes, *failures.notes]
-    return judge(cfg, corpus, known, trained, info, learner, notes, out)
+    return judge(cfg, corpus, known, trained, info, notes, out, learner.objective.pooling, learner.views)
 
 
 def start(
@@ -166,6 +171,7 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
     seed = cfg.seed if cfg.labels_seed is None else cfg.labels_seed
     frame = corpus.manifest.frame
     named = np.flatnonzero(build.rows_where(frame, cfg.calibration.column, cfg.calibration.rows, "calibration.column"))
+    named = np.intersect1d(named, corpus.split.train)
     budget = spend(
         np.setdiff1d(corpus.split.train, named),
         corpus.truth,
@@ -179,7 +185,7 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
     fraction, least = (cfg.calibration.fraction if cfg.calibration.column is None else 0.0), cfg.calibration.least
     fit_rows, held, reason = hold_out(budget.rows, corpus.truth, group, len(corpus.classes), fraction, least, int(seed))
     if cfg.calibration.column is not None:
-        held = named[has_label(corpus.truth[named])]
+        held = named if has_label(corpus.truth[named]).any() else named[:0]
     elif reason:
         log.info("nothing is held out to calibrate: %s", reason)
     present = members(corpus.truth, len(corpus.classes))
@@ -285,16 +291,16 @@ def judge(
     known: Known,
     model: Model,
     info: ModelInfo,
-    learner: Learner,
     notes: list[str],
     out: Path,
+    pooling: Pooling = mean,
+    views: Views | None = None,
 ) -> dict[str, float]:
     """Ask the classifier about every row; calibrate, score, write thresholds, predictions, metrics and report."""
     device = build.device_of(cfg.trainer.accelerator)
     windows = build.make_windows(cfg, corpus)
     with progress_bar("predicting") as progress:
         workers = build.workers_for(cfg, windows)
-        pooling = learner.objective.pooling
         said = predict(model, windows, pooling, cfg.data.batch_size, device, workers, progress)
     if not said.known.all():
         reasons = list(dict.fromkeys(reason for _, reason in said.failed))
@@ -329,7 +335,7 @@ def judge(
         info,
         windows,
         model,
-        learner.views,
+        views,
         embedded,
         metrics,
         notes,
@@ -366,9 +372,9 @@ def answers(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said, row
 def sides_of(corpus: build.Corpus, known: Known, said: Said) -> Sides:
     """The labelled rows of both sides, of which something was said; those that calibrated stand with the training side."""
     train = np.sort(np.concatenate([known.train, known.calibration]))
-    train, test = (rows[said.known[rows]] for rows in (train, corpus.split.test))
+    train, test = (rows[said.known[rows] & has_label(known.truth[rows])] for rows in (train, corpus.split.test))
     group = corpus.manifest.frame["group"].to_numpy(dtype=str)
-    return Sides(train, test[has_label(known.truth[test])], known.truth, group, known.classes)
+    return Sides(train, test, known.truth, group, known.classes)
 
 
 def mel_baseline(
@@ -412,15 +418,13 @@ def show(metrics: dict[str, float], found: Results) -> None:
         if f"test/{name}" in metrics:
             table.add_row(escape(name), cell(metrics, f"test/{name}"), cell(metrics, f"mel/test/{name}"))
     console.print(table)
-    if found.thresholds["classes"]:
-        marks = Table(
-            "class",
-            "threshold",
-            "precision",
-            "recall",
-            title=f"for a precision of {found.thresholds['wanted_precision']:g}, on the calibration rows",
-        )
-        for name, mark in list(found.thresholds["classes"].items())[:30]:
-            shown = ["-" if mark[key] is None else f"{mark[key]:.3f}" for key in ("threshold", "precision", "recall")]
-            marks.add_row(escape(name), *shown)
-        console.print(marks)
+    marks = {name: mark for name, mark in found.thresholds["classes"].items() if mark["threshold"] is not None}
+    if not marks:
+        return
+    wanted = found.thresholds["wanted_precision"]
+    table = Table(
+        "class", "threshold", "precision", "recall", title=f"for a precision of {wanted:g}, on calibration rows"
+    )
+    for name, mark in list(marks.items())[:MOST_SHOWN]:
+        table.add_row(escape(name), *(f"{mark[key]:.3f}" for key in ("threshold", "precision", "recall")))
+    console.print(table)

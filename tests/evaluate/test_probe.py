@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audiorep.evaluate.probe import few_labels, linear_scores
+from audiorep.evaluate.probe import few_labels, linear_layer, linear_scores
 
 
 @pytest.fixture
@@ -83,3 +84,14 @@ def test_draws_of_few_labels_depend_on_the_seed_alone_and_reach_all_rows():
     np.testing.assert_array_equal(few_labels(truth, 3, 1), few_labels(truth, 3, 1))
     drawn = [tuple(few_labels(truth, 3, seed)) for seed in range(80)]
     assert len(set(drawn)) > 70 and set(np.concatenate(drawn)) == set(range(40))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_probe_as_one_linear_layer_says_the_same(classes):
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % classes
+    x = rng.standard_normal((40, 6)) * 3 + 5 + truth[:, None]
+    wanted = linear_scores(x, truth, x, classes + 1)
+    weight, bias = linear_layer(x, truth, classes + 1)
+    assert softmax(x @ weight.T + bias, 1) == pytest.approx(wanted, abs=1e-9)
+    assert not wanted[:, classes].any()
