@@ -215,8 +215,13 @@ FOR_VIEWS = {
     "crop": "mae",
     "two_frontends": "vicreg_branches",
     "mel_and_wave": "vicreg_wave",
+    "calls": "supervised",
+    "strong": "supervised",
+    "two_weak": "pi_model",
+    "weak_strong": "fixmatch",
 }
 OWN_KEYS = {"mae": [*TINY[2:6], "encoder.dim=48", "encoder.depth=1"], "denoising_autoencoder": TINY[:6]}
+OWN_KEYS |= dict.fromkeys(("supervised", "pi_model", "fixmatch"), TINY[:6])
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path("configs/views").glob("*.yaml")))

@@ -125,7 +125,7 @@ def test_a_run_that_was_stopped_in_mid_epoch_ends_in_the_same_weights(settings, 
 def test_test_labels_stay_hidden_even_where_the_test_rows_are_heard(toy_corpus, tmp_path, monkeypatch):
     seen = {}
 
-    def look(cfg, model, windows, *rest):
+    def look(cfg, model, windows, *rest, **facts):
         seen["label"] = windows.label.copy()
         raise AudiorepError("seen")
 

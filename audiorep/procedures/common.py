@@ -227,12 +227,22 @@ def keep_linear(
         head.bias.copy_(torch.from_numpy(bias))
     model.classifier = head
     facts = {name: value for name, value in info.training.items() if name in ("licence", "teacher_licence", "encoder")}
-    training = {
-        **facts, "corpus": task.path, "objective": what, "init": str(init), "classes": task.known.classes,
-        "multilabel": False, "split": task.corpus.split.description, "split_settings": OmegaConf.to_container(cfg.split), "labels_used": True,
-        "labelled_rows": len(task.known.train), "guessed_rows": int((task.given[rows] < 0).sum()), "seed": task.seed,
-        "calibration_rows": len(task.known.calibration), "rows_seen": "training side", "audiorep": __version__,
-    }  # fmt: skip
+    training = facts | {
+        "corpus": task.path,
+        "objective": what,
+        "init": str(init),
+        "classes": task.known.classes,
+        "multilabel": False,
+        "split": task.corpus.split.description,
+        "split_settings": OmegaConf.to_container(cfg.split),
+        "labels_used": True,
+        "labelled_rows": len(task.known.train),
+        "guessed_rows": int((task.given[rows] < 0).sum()),
+        "calibration_rows": len(task.known.calibration),
+        "rows_seen": "training side",
+        "seed": task.seed,
+        "audiorep": __version__,
+    }
     folder = task.out / "classifier"
     told = ModelInfo(info.sample_rate_hz, cfg.window.length_s, cfg.window.outside, tuple(task.known.classes), training)
     folder.mkdir(parents=True, exist_ok=True)
