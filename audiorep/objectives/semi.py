@@ -83,6 +83,7 @@ class SemiSupervised(Objective):
         self.register_buffer("progress", torch.zeros(()))
         self.register_buffer("counted", torch.zeros(2))  # targets that counted, and all, since the epoch began
         self.latest = torch.zeros(())
+        self.in_vain = 0  # passes in a row in which no target counted
 
     @property
     def uses_labels(self) -> bool:
@@ -155,9 +156,10 @@ class SemiSupervised(Objective):
         cast(Tensor, self.counted).zero_()
 
     def warn(self, when: str) -> None:
-        """Say so where no target has counted since the pass began."""
+        """Say so where no target has counted since the pass began: at the first such pass in a row, the second, fourth ..."""
         counted, asked = cast(Tensor, self.counted).tolist()
-        if asked and not counted:
+        self.in_vain = self.in_vain + 1 if asked and not counted else 0
+        if self.in_vain.bit_count() == 1:
             log.warning(
                 "no target was confident enough %s: the unlabelled windows taught nothing. If this goes on, lower "
                 "objective.mask.threshold, or train longer (trainer.max_steps)",

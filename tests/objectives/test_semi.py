@@ -505,3 +505,11 @@ def test_what_cannot_be_learned_from_is_refused_with_the_remedy(name, facts, wor
     given = {"views": KINDS, "outputs": 3, "counts": [[5, 5, 5]]} | facts
     with pytest.raises(AudiorepError, match=words):
         build(name).prepare(Setting(100, 16, **given))
+
+
+def test_a_long_wait_for_confidence_is_told_ever_less_often(caplog):
+    objective = build("fixmatch")
+    for number in range(1, 9):
+        objective.counted.copy_(torch.tensor([0.0, 1.0]))
+        objective.before_epoch(number, lambda: torch.empty(0), generator(0))
+    assert [record.args[0] for record in caplog.records] == [f"in pass {n} over the corpus" for n in (0, 1, 3, 7)]
