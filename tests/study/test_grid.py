@@ -16,7 +16,8 @@ GRIDS = sorted(p.parent.name for p in recipes().glob("*/recipe.yaml") if "study.
 
 
 def grid_of(name, tmp_path, *overrides):
-    cfg = compose("run", [f"data={tmp_path}", *overrides], recipes() / name / "recipe.yaml")
+    teacher = ["birdnet=a/folder"] if name == "distill" else []
+    cfg = compose("run", [f"data={tmp_path}", *teacher, *overrides], recipes() / name / "recipe.yaml")
     return Grid(cfg, tmp_path, tmp_path / "out", tmp_path / "out" / "cells")
 
 
