@@ -74,7 +74,8 @@ class SmallLoss:
     def __call__(
         self, mine: LogAnswers, theirs: LogAnswers, target: Answers, known: Known, loss: LabelLoss, progress: float
     ) -> dict[str, Tensor]:
-        hard = torch.where(known, loss.each(theirs.detach(), target), torch.inf).flatten()
+        surprise = -(target * theirs.detach()).sum(2)  # without the loss's weights: a rare class is not a wrong label
+        hard = torch.where(known, surprise, torch.inf).flatten()
         count = max(1, round(float(known.sum()) * self.kept(progress)))
         easy = torch.zeros_like(hard, dtype=torch.bool)
         easy[hard.argsort(stable=True)[:count]] = True
