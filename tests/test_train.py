@@ -1,6 +1,7 @@
 """audiorep train as a user meets it: from labels to a calibrated classifier; no hidden label tells; one line for errors."""
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -201,6 +202,18 @@ def test_a_window_that_is_asked_for_overrules_the_pretrained_one(pretrained, toy
     keys = [f"init={pretrained}", "window.length_s=0.3", "window.outside=context"]
     config = json.loads((trained(toy_corpus, tmp_path / "run", *keys, small=KEYS) / "config.json").read_text())
     assert (config["window_s"], config["outside"]) == (0.3, "context")
+
+
+def test_parts_that_the_pretrained_model_brings_are_said_to_be_left_aside(pretrained, toy_corpus, tmp_path, capsys):
+    small = [key for key in SMALL if not key.startswith("encoder")]
+
+    def said(name: str, *keys: str) -> list[str]:
+        trained(toy_corpus, tmp_path / name, f"init={pretrained}", *keys, small=small)
+        told = " ".join("".join(capsys.readouterr()).split())
+        return re.findall(r"(\w+)= is left aside: init= brings its own", told)
+
+    assert said("plain") == []
+    assert said("other", "encoder=vit_mini", "frontend.bands=32") == ["frontend", "encoder"]
 
 
 def test_the_test_rows_that_the_encoder_may_have_seen_are_told(pretrained, toy_corpus, tmp_path):

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audiorep import build
+from audiorep.cli import compose
 from audiorep.console import console, progress_bar
 from audiorep.data.budget import hold_out, members, spend, with_errors
 from audiorep.data.resample import multiplicity
@@ -59,6 +60,9 @@ LICENCES = ("licence", "teacher_licence")
 
 NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": False, "window.length_s": False}
 """Settings that may be left open and otherwise are numbers, and whether these are whole."""
+
+PARTS = ("frontend", "compress", "encoder")
+"""What `init=` brings."""
 
 MOST_SHOWN = 30
 """Thresholds on the terminal; `thresholds.json` holds all."""
@@ -150,16 +154,22 @@ def start(
             )
         return None, {}, {}
     model, info, parts = load_model(cfg.init, "init")
+    for name in ignored(cfg):
+        log.warning("%s= is left aside: init= brings its own %s", name, name)
     cfg.chosen.encoder = info.training.get("encoder", type(model.encoder).__name__)
     with open_dict(cfg):
-        cfg.frontend, cfg.compress, cfg.encoder = (
-            OmegaConf.create(parts[n]) for n in ("frontend", "compress", "encoder")
-        )
+        cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in PARTS)
     cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
     cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
     corpus.notes.extend(trained_on_test(cfg, corpus, info))
     model.classifier = None
     return model, parts, {name: info.training[name] for name in LICENCES if info.training.get(name)}
+
+
+def ignored(cfg: DictConfig) -> list[str]:
+    """Which of the parts that a pretrained model brings were set to something else than their default."""
+    usual = compose("train", ["corpus=none"])
+    return [name for name in PARTS if OmegaConf.to_container(cfg[name]) != OmegaConf.to_container(usual[name])]
 
 
 def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
