@@ -102,7 +102,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     settle_precision(cfg, out)
     side = np.setdiff1d(corpus.split.train, known.calibration)
     windows = build.make_windows(cfg, corpus, side)
-    windows.label = with_errors(labels_of(known)[side], cfg.data.label_noise, cfg.seed)
+    windows.label = labels_of(cfg, known)[side]
     windows.tokens = np.zeros((len(side), 1), np.int64)
     if model is None:
         model, parts = build.make_model(cfg, cfg.seed), build.model_parts(cfg)
@@ -227,11 +227,11 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
     return Known([corpus.classes[int(c)] for c in kept], truth, fit_rows, held, notes)
 
 
-def labels_of(known: Known) -> np.ndarray:
-    """Labels of all rows as the training may see them: of `known.train`, and of no other."""
+def labels_of(cfg: DictConfig, known: Known) -> np.ndarray:
+    """Labels of all rows as the training may see them: of `known.train` and of no other, some wrong if that is studied."""
     hidden = np.full_like(known.truth, -1 if known.truth.ndim == 1 else np.nan)
     hidden[known.train] = known.truth[known.train]
-    return hidden
+    return with_errors(hidden, cfg.data.label_noise, cfg.seed)
 
 
 def times_of(
@@ -395,8 +395,9 @@ def mel_baseline(
     sides = sides_of(corpus, known, said)
     if not len(sides.test):
         return {}, {}
-    truth = known.truth[sides.train]
-    scores = linear_scores(said.mel[sides.train], truth, said.mel[sides.test], len(known.classes))
+    labels = labels_of(cfg, known)
+    labels[known.calibration] = known.truth[known.calibration]
+    scores = linear_scores(said.mel[sides.train], labels[sides.train], said.mel[sides.test], len(known.classes))
     predictions = Predictions(known.truth[sides.test], scores, sides.group[sides.test])
     found = score_with_interval(predictions, cfg.evaluation.settings.resamples, cfg.seed)
     metrics = {f"mel/test/{name}": value for name, value in found.items() if np.isfinite(value)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audiorep.data.budget import hold_out, members, spend
+from audiorep.data.budget import hold_out, members, spend, with_errors
 from audiorep.errors import AudiorepError
 
 NAMES = ["a", "b", "c", "d"]
@@ -162,3 +162,19 @@ def test_a_fraction_that_is_none_is_refused(fraction):
     rows, truth, group = labelled()
     with pytest.raises(AudiorepError, match=r"calibration\.fraction=.* must lie in \[0, 1\)"):
         hold_out(rows, truth, group, 3, fraction, 5)
+
+
+def test_wrong_labels_are_a_part_of_the_known_ones_each_another_class_and_seeded():
+    label = np.where(np.arange(400) % 4 == 3, -1, np.arange(400) % 3)
+    wrong = with_errors(label, 0.4, seed=1)
+    changed = wrong != label
+    assert changed.sum() == 120 and not changed[label < 0].any() and set(wrong[changed]) == {0, 1, 2}
+    assert np.array_equal(with_errors(label, 0.4, seed=1), wrong) and with_errors(label, 0.0, seed=1) is label
+    assert not np.array_equal(with_errors(label, 0.4, seed=2), wrong)
+    labelled = label >= 0
+    assert np.array_equal(with_errors(label[labelled], 0.4, seed=1), wrong[labelled])  # wherever the others stand
+    for bad in (1.0, -0.1):
+        with pytest.raises(AudiorepError, match="label_noise"):
+            with_errors(label, bad, seed=0)
+    with pytest.raises(AudiorepError, match="one label a row"):
+        with_errors(np.zeros((3, 2), np.float32), 0.2, seed=0)
