@@ -17,7 +17,8 @@ GRIDS = sorted(p.parent.name for p in recipes().glob("*/recipe.yaml") if "study.
 
 def grid_of(name, tmp_path, *overrides):
     teacher = ["birdnet=a/folder"] if name == "distill" else []
-    cfg = compose("run", [f"data={tmp_path}", *teacher, *overrides], recipes() / name / "recipe.yaml")
+    given = [f"data={tmp_path}", f"out={tmp_path / 'out'}", *teacher, *overrides]
+    cfg = compose("run", given, recipes() / name / "recipe.yaml")
     return Grid(cfg, tmp_path, tmp_path / "out", tmp_path / "out" / "cells")
 
 
