@@ -79,6 +79,15 @@ class Model(nn.Module):
         return (embedding,) if self.classifier is None else (embedding, self.classifier(embedding))
 
 
+PIECE, PIECE_SAMPLES = 32, 2**20
+"""Windows, and their samples, that a CPU encodes at once: more than fits its cache costs up to twice the time."""
+
+
+def at_once(device: torch.device, samples: int, batch_size: int) -> int:
+    """How many windows of so many samples a device encodes at once, where `batch_size` lie ready."""
+    return batch_size if device.type != "cpu" else max(1, min(PIECE, PIECE_SAMPLES // samples, batch_size))
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What a model folder's config.json says besides its parts.

@@ -18,7 +18,7 @@ from audiorep.apply.export import session
 from audiorep.data.audio import probe, read_resampled, to_float
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import atomic, write_json
-from audiorep.model import load_model
+from audiorep.model import at_once, load_model
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz
     if path.suffix == ".onnx":
         return _open_onnx(path, rate_hz)
     network, info, _ = load_model(path)
+    device = torch.device(device)
     network.to(device)
 
     @torch.inference_mode()
     def run(waves: np.ndarray) -> np.ndarray:
-        return network(torch.from_numpy(waves).to(device))[0].float().cpu().numpy()
+        pieces = torch.from_numpy(waves).split(at_once(device, waves.shape[1], len(waves)))
+        return torch.cat([network(piece.to(device))[0].float().cpu() for piece in pieces]).numpy()
 
     return Embedder(run, info.sample_rate_hz, max(info.window_samples, network.frontend.shortest))
 

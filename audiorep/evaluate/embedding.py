@@ -14,7 +14,7 @@ from audiorep.data.windows import Windows
 from audiorep.encoders.vit import grid
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.tokens import Keeping, Tokens, frames_as_tokens, pool_time
-from audiorep.model import Model
+from audiorep.model import Model, at_once
 from audiorep.types import Batch, Spec
 
 
@@ -28,9 +28,6 @@ class Extracted:
 
 Extract = Callable[[Batch], Mapping[str, Extracted]]
 Progress = Callable[[int, int], None]
-
-PIECE, PIECE_SAMPLES = 32, 2**20
-"""Windows, and their samples, that a CPU encodes at once: more than fits its cache costs up to twice the time."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def embed_rows(
     counts = np.zeros(rows)
     failed: list[tuple[int, str]] = []
     loader = fixed_batches(windows, batch_size, workers)
-    size = batch_size if device.type != "cpu" else max(1, min(PIECE, PIECE_SAMPLES // windows.length))
+    size = at_once(device, windows.length, batch_size)
     for done, raw in enumerate(loader, 1):
         failed += raw.get("failed", [])
         for piece in pieces(raw, size):

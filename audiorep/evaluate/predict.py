@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from audiorep.data.loader import fixed_batches, to_device
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
-from audiorep.evaluate.embedding import PIECE, PIECE_SAMPLES, mel_statistics, pieces
-from audiorep.model import Model
+from audiorep.evaluate.embedding import mel_statistics, pieces
+from audiorep.model import Model, at_once
 from audiorep.pooling import Pooling, bags_of, mean
 
 
@@ -50,7 +50,7 @@ def predict(
     centre = 0 if shown.center else shown.win_length // 2
     rows, parts, failed = [], [], []
     loader = fixed_batches(windows, batch_size, workers)
-    size = batch_size if device.type != "cpu" else max(1, min(PIECE, PIECE_SAMPLES // windows.length))
+    size = at_once(device, windows.length, batch_size)
     for done, raw in enumerate(loader, 1):
         failed += raw.get("failed", [])
         for piece in pieces(raw, size):

@@ -4,7 +4,7 @@ import copy
 from typing import Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from audiorep.classifier import Classifier
@@ -53,6 +53,8 @@ class SmallLoss:
     Args:
         forget: part of the labels that is left out in the end; as many as are thought to be wrong.
         length: part of training over which it rises to that.
+        each_class: leave out that part of each class's labels: in the beginning all losses of a class that is learned late
+            are large. False: of all labels, as published.
 
     Raises:
         AudiorepError: nothing would be left, or no part of training.
@@ -60,12 +62,12 @@ class SmallLoss:
     Source: Han et al. 2018, arXiv:1804.06872, algorithm 1 (co-teaching).
     """
 
-    def __init__(self, forget: float = 0.2, length: float = 0.1) -> None:
+    def __init__(self, forget: float = 0.2, length: float = 0.1, each_class: bool = True) -> None:
         if not 0.0 <= forget < 1.0 or not 0.0 <= length <= 1.0:
             raise AudiorepError(
                 f"objective.exchange: forget={forget} must lie in [0, 1), length={length} is a part of training, in [0, 1]"
             )
-        self.forget, self.length = forget, length
+        self.forget, self.length, self.each_class = forget, length, each_class
 
     def kept(self, progress: float) -> float:
         """The part of the labels that is kept."""
@@ -75,11 +77,27 @@ class SmallLoss:
         self, mine: LogAnswers, theirs: LogAnswers, target: Answers, known: Known, loss: LabelLoss, progress: float
     ) -> dict[str, Tensor]:
         surprise = -(target * theirs.detach()).sum(2)  # without the loss's weights: a rare class is not a wrong label
-        hard = torch.where(known, surprise, torch.inf).flatten()
-        count = max(1, round(float(known.sum()) * self.kept(progress)))
-        easy = torch.zeros_like(hard, dtype=torch.bool)
-        easy[hard.argsort(stable=True)[:count]] = True
-        return {"labels": loss(mine, target, known & easy.view(known.shape))}
+        kind = answer_of(target) if self.each_class else torch.zeros_like(surprise, dtype=torch.long)
+        chosen = torch.zeros_like(known)
+        chosen[known] = smallest(surprise[known], kind[known], self.kept(progress))
+        return {"labels": loss(mine, target, chosen)}
+
+
+def smallest(value: Float[Tensor, " n"], kind: Int[Tensor, " n"], part: float) -> Bool[Tensor, " n"]:
+    """The `part` of each kind with the smallest values, one at least."""
+    order = value.argsort(stable=True)
+    order = order[kind[order].argsort(stable=True)]  # kind after kind, in each the smallest first
+    _, kind, count = kind.unique(return_inverse=True, return_counts=True)
+    place = torch.arange(len(value), device=value.device) - (count.cumsum(0) - count)[kind[order]]
+    chosen = torch.zeros_like(value, dtype=torch.bool)
+    chosen[order] = place < (part * count).round().clamp(min=1)[kind[order]]
+    return chosen
+
+
+def answer_of(target: Answers) -> Int[Tensor, "b q"]:
+    """A number for each question's answer."""
+    _, questions, answers = target.shape
+    return target.argmax(2) + answers * torch.arange(questions, device=target.device)
 
 
 class Peers(Objective):

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hydra.utils import instantiate
 from toy import RATE_HZ, tone
 
 from audiorep.apply.embed import open_embedder
-from audiorep.cli import compose, main
+from audiorep.cli import main
 from audiorep.encoders import birdnet
 from audiorep.encoders.birdnet import DIM, SAMPLES, BirdNet, write_model
 from audiorep.errors import AudiorepError
@@ -104,15 +103,6 @@ def test_other_rates_spectrograms_and_masks_are_refused(stand_in):
         encoder(torch.zeros(1, 1, 64, 96))
     with pytest.raises(AudiorepError, match="no patches to keep or mask"):
         encoder(torch.zeros(1, 1, 1, 600), mask=torch.zeros(1, 3, dtype=torch.bool))
-
-
-def test_the_config_chooses_samples_of_48_khz_and_windows_of_3_s(stand_in):
-    cfg = compose("pretrain", ["corpus=x", "out=x", "encoder=birdnet"])
-    assert (cfg.chosen.frontend, cfg.frontend.sample_rate_hz, cfg.window.length_s) == ("waveform", 48000, 3.0)
-    assert isinstance(instantiate(cfg.encoder), BirdNet)
-    wrong = compose("pretrain", ["corpus=x", "out=x", "encoder=birdnet", "frontend.sample_rate_hz=32000"])
-    with pytest.raises(Exception, match="sample_rate_hz=32000: say"):
-        instantiate(wrong.encoder)
 
 
 def test_a_copy_opens_a_network_of_its_own(stand_in):

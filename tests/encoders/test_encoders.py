@@ -12,10 +12,7 @@ from audiorep.cli import compose
 from audiorep.encoders.vit import Vit, attend, positions, take
 from audiorep.types import generator
 
-LEFT_OUT = {"birdnet"}
-"""An optional extra that hears 48 kHz and has nothing to train: see test_birdnet.py."""
-
-NAMES = sorted({path.stem for path in Path("configs/encoder").glob("*.yaml")} - LEFT_OUT)
+NAMES = sorted({path.stem for path in Path("configs/encoder").glob("*.yaml")})
 SHAPES = {"mel": ((64, 96), (64, 50), (40, 131)), "waveform": ((1, 8000), (1, 4001), (1, 100))}
 
 

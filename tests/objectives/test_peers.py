@@ -131,10 +131,40 @@ def test_of_several_labels_each_known_one_is_chosen_by_itself():
             seen.append(known.tolist())
             return super().forward(log_p, target, known)
 
-    SmallLoss(0.5, 0.0)(mine, theirs, target, known, Seen(), 0.0)
-    SmallLoss(0.0, 0.0)(mine, theirs, target, known, Seen(), 0.0)
-    SmallLoss(0.5, 0.0)(mine, theirs, target, torch.zeros_like(known), Seen(), 0.0)
-    assert seen == [[[True, False, False]], [[True, False, True]], [[False] * 3]]
+    for exchange, asked in (
+        (SmallLoss(0.5, 0.0, each_class=False), known),
+        (SmallLoss(0.5, 0.0), known),  # each is the only one of its question
+        (SmallLoss(0.0, 0.0), known),
+        (SmallLoss(0.5, 0.0), torch.zeros_like(known)),
+    ):
+        exchange(mine, theirs, target, asked, Seen(), 0.0)
+    both = [[True, False, True]]
+    assert seen == [[[True, False, False]], both, both, [[False] * 3]]
+
+
+def test_small_losses_are_chosen_class_by_class_so_that_a_late_one_keeps_its_labels():
+    truth = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1, 2])
+    cost = torch.tensor([0.4, 0.1, 0.3, 0.2, 3.0, 5.0, 4.0, 2.0, 6.0, 9.0], dtype=torch.float64)
+    target, known = truth_of(truth, 3)
+    theirs = torch.full((10, 1, 3), -50.0, dtype=torch.float64).scatter(2, truth[:, None, None], -cost[:, None, None])
+    seen = []
+
+    class Seen(LabelLoss):
+        def forward(self, log_p, target, known):
+            seen.append(known.flatten().nonzero().flatten().tolist())
+            return super().forward(log_p, target, known)
+
+    SmallLoss(0.5, 0.0)(theirs, theirs, target, known, Seen(), 0.0)
+    SmallLoss(0.5, 0.0, each_class=False)(theirs, theirs, target, known, Seen(), 0.0)
+    of_each = [
+        row
+        for c in range(3)
+        for row in sorted((i for i in range(10) if truth[i] == c), key=lambda i: cost[i])[
+            : max(1, round(0.5 * (truth == c).sum().item()))
+        ]
+    ]
+    assert seen[0] == sorted(of_each) and 9 in seen[0]
+    assert seen[1] == [0, 1, 2, 3, 7]
 
 
 @pytest.mark.parametrize(
