@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from test_cli import refused, run
 from toy import RATE_HZ, tone
 
-from audiorep import cli
+from audiorep import cli, verdict
+from audiorep import known as knowing
 from audiorep.checkpoint import Checkpoint
 from audiorep.data.budget import Budget
 from audiorep.errors import AudiorepError
+from audiorep.known import Known
 from audiorep.model import load_model
 from audiorep.verbs import train as verb
 from audiorep.verbs.export import licence_of
@@ -39,8 +41,8 @@ def trained(corpus: Path, out: Path, *keys: object, small: list[str] = SMALL, re
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cli, "check_types", lambda *_: None)
         if not report:
-            patched.setattr(verb, "make_report", lambda *_: None)
-            patched.setattr(verb, "write_report", lambda *_: None)
+            patched.setattr(verdict, "make_report", lambda *_: None)
+            patched.setattr(verdict, "write_report", lambda *_: None)
         assert run("train", f"corpus={corpus}", f"out={out}", *small, *keys) == 0
     return out
 
@@ -252,10 +254,10 @@ def test_every_transfer_trains_what_it_says(transfer, pretrained, toy_corpus, tm
 # ------------------------------------------------------------ hidden labels
 
 
-def known_of(monkeypatch) -> list[verb.Known]:
+def known_of(monkeypatch) -> list[Known]:
     """What each of the runs that follow may know."""
-    seen: list[verb.Known] = []
-    look = verb.what_is_known
+    seen: list[Known] = []
+    look = knowing.what_is_known
 
     def watched(cfg, corpus):
         seen.append(look(cfg, corpus))
@@ -294,7 +296,7 @@ def test_labels_outside_the_budget_have_no_effect_on_the_weights(settings, toy_c
         return rows.assign(label=rows["label"].where(rows.index.isin(used), other))
 
     wrong = rewritten(toy_corpus, tmp_path / "wrong", scramble)
-    monkeypatch.setattr(verb, "spend", lambda *_: Budget(np.sort(used)))
+    monkeypatch.setattr(knowing, "spend", lambda *_: Budget(np.sort(used)))
     assert_same(whole, trained(wrong, tmp_path / "w", *keys))
     # while a label within it does have one
     some = seen[0].train[:9]
@@ -303,7 +305,7 @@ def test_labels_outside_the_budget_have_no_effect_on_the_weights(settings, toy_c
         toy_corpus, tmp_path / "right",
         lambda rows: rows.assign(label=rows["label"].mask(rows.index.isin(some), rows["label"].map(mapped))),
     )  # fmt: skip
-    monkeypatch.setattr(verb, "hold_out", lambda rows, *_: (seen[0].train, seen[0].calibration, ""))
+    monkeypatch.setattr(knowing, "hold_out", lambda rows, *_: (seen[0].train, seen[0].calibration, ""))
     changed = weights(trained(right, tmp_path / "r", *keys))
     assert any(not torch.equal(value, changed[name]) for name, value in weights(whole).items())
 

@@ -218,6 +218,12 @@ def overall(said: Predictions, cut: Float[np.ndarray, " c"], resamples: int, see
     return {f"test/{name}": value for name, value in scores.items()}
 
 
+def is_overall(name: str) -> bool:
+    """Whether a metric, ``test/...`` or ``calibration/...``, is of all classes together."""
+    side, *rest = name.split("/")
+    return side in ("test", "calibration") and rest[1:] in ([], ["low"], ["high"])
+
+
 def by_class(said: Predictions, classes: Sequence[str]) -> dict[str, float]:
     """Average precision, AUROC, recall and number of calls of each class that has calls.
 

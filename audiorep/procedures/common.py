@@ -30,9 +30,10 @@ from audiorep.evaluate.predictions import write_predictions
 from audiorep.evaluate.probe import linear_layer, linear_scores
 from audiorep.evaluate.protocol import Sides
 from audiorep.files import atomic, read_json, write_json, write_text
+from audiorep.known import Known, what_is_known
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.training import keep_golden
-from audiorep.verbs.train import ANSWERS, Known, judge, what_is_known
+from audiorep.verdict import ANSWERS, judge
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
+from jaxtyping import Float
 from omegaconf import DictConfig
 
 from audiorep.cli import quoted, words
+from audiorep.evaluate.results import is_overall
 from audiorep.procedures.common import (
     Network,
     Probe,
@@ -28,10 +30,10 @@ from audiorep.semi import rounds as semi
 from audiorep.semi.rounds import Fit
 
 
-def learner(cfg: DictConfig, task: Task) -> Fit:
-    """What learns in each round: logistic regression on frozen embeddings, or the whole network (`frozen=false`)."""
-    if cfg.frozen:
-        return Probe(embeddings(task, cfg.init), len(task.known.classes))
+def learner(cfg: DictConfig, task: Task, x: Float[np.ndarray, "n d"] | None) -> Fit:
+    """What learns in each round: logistic regression on embeddings, or, without them (`frozen=false`), the whole network."""
+    if x is not None:
+        return Probe(x, len(task.known.classes))
     start = () if cfg.init is None else (quoted(f"init={cfg.init}"),)
     return Network(task, start)
 
@@ -51,20 +53,16 @@ def pretrain_finetune(cfg: DictConfig) -> None:
         *([("from_scratch", list(task.overrides))] if cfg.beside else []),
     ):
         metrics = run_stage("train", [corpus, seed, *budget, *overrides], task.out / name)
-        rows.append({"stage": name, **{k: v for k, v in metrics.items() if k.count("/") < 3 and k.startswith("test/")}})
-    report(task.out, "pretrain, then fine-tune", [{k: v for k, v in row.items() if is_overall(k)} for row in rows])
-
-
-def is_overall(name: str) -> bool:
-    """Whether a metric is of all classes together."""
-    parts = name.split("/")
-    return len(parts) < 3 or parts[2] in ("low", "high")
+        told = {k: v for k, v in metrics.items() if k.startswith("test/") and is_overall(k)}
+        rows.append({"stage": name, **told})
+    report(task.out, "pretrain, then fine-tune", rows)
 
 
 def pseudo_label_rounds(cfg: DictConfig) -> None:
     """Learn, label what is sure, learn again; with one learner or an ensemble of them."""
     task = open_task(cfg)
-    fit = learner(cfg, task)
+    x = embeddings(task, cfg.init) if cfg.frozen else None
+    fit = learner(cfg, task, x)
     if cfg.ensemble is not None:
         fit = instantiate(cfg.ensemble)(fit, seed=task.seed)
     rows: list[dict[str, Any]] = []
@@ -78,8 +76,8 @@ def pseudo_label_rounds(cfg: DictConfig) -> None:
         said |= {f"round_{done.number}": done.p, "classifier": done.p}
     keep_predictions(task, said)
     write_manifest(task, last, (last >= 0).astype(np.int64), task.out / "labels.csv")
-    if cfg.frozen and cfg.classifier:
-        keep_linear(task, cfg.init, embeddings(task, cfg.init), last, "pseudo_label_rounds")
+    if x is not None and cfg.classifier:
+        keep_linear(task, cfg.init, x, last, "pseudo_label_rounds")
     report(task.out, "pseudo-labels in rounds", rows)
 
 
@@ -162,15 +160,15 @@ def label_propagation(cfg: DictConfig) -> None:
     task = open_task(cfg)
     x = embeddings(task, cfg.init)
     side = np.sort(task.corpus.split.train)
-    x = (x - x[side].mean(0)) / np.maximum(x[side].std(0), 1e-6)
+    z = (x - x[side].mean(0)) / np.maximum(x[side].std(0), 1e-6)
     p = np.zeros((len(x), len(task.known.classes)))
-    p[side] = graph.propagate(x[side], task.given[side], p.shape[1], cfg.k, cfg.alpha)
+    p[side] = graph.propagate(z[side], task.given[side], p.shape[1], cfg.k, cfg.alpha)
     certain = graph.certainty(p)
     reached = task.candidates[(p[task.candidates].sum(1) > 0) & (certain[task.candidates] >= cfg.certainty)]
     labels = task.given.copy()
     labels[reached] = p[reached].argmax(1)
     write_manifest(task, labels, (labels >= 0).astype(np.int64), task.out / "labels.csv")
-    fit = learner(cfg, task)
+    fit = learner(cfg, task, x if cfg.frozen else None)
     once = (labels >= 0).astype(np.int64)
     given = fit(task.given, (task.given >= 0).astype(np.int64), "given")
     spread = fit(labels, once, "propagated")
@@ -180,5 +178,5 @@ def label_propagation(cfg: DictConfig) -> None:
         {"learned from": "propagated labels", **guessed(task, labels), **judged(task, spread)},
     ]
     if cfg.frozen and cfg.classifier:
-        keep_linear(task, cfg.init, embeddings(task, cfg.init), labels, "label_propagation")
+        keep_linear(task, cfg.init, x, labels, "label_propagation")
     report(task.out, "label propagation", rows)

@@ -22,16 +22,11 @@ class Round:
     """One round: what was learned from, and what was said.
 
     number: from 0, where only the given labels are there. labels: of all rows. p: class probabilities of all rows.
-    added: rows whose label was guessed, -1 where there is none: the guess; else the class.
     """
 
     number: int
     labels: Labels
     p: Float[np.ndarray, "n c"]
-
-    def added(self, given: Labels) -> Int[np.ndarray, " k"]:
-        """Rows with a guessed label."""
-        return np.flatnonzero((self.labels >= 0) & (given < 0))
 
 
 def pseudo_label_rounds(

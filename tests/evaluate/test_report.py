@@ -28,7 +28,7 @@ from audiorep.evaluate.report import (
     write_report,
 )
 from audiorep.evaluate.results import Answers, Results, results
-from audiorep.verbs.evaluate import shown_names, shown_only
+from audiorep.shown import shown_names, shown_only
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
 EMPTY = Report(

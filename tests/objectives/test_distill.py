@@ -11,7 +11,7 @@ from small import NAMED, Finished, batch, views
 from test_cli import refused, run
 from test_frozen import fixed
 
-from audiorep import cli
+from audiorep import cli, verdict
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
 from audiorep.frozen import FrozenTeacher, Told
@@ -20,7 +20,6 @@ from audiorep.losses.answers import LabelLoss
 from audiorep.objectives.base import Setting
 from audiorep.objectives.distill import Distill
 from audiorep.types import generator
-from audiorep.verbs import train as verb
 
 TOLD = {"labelled": 200, "classes": 4, "outputs": 4, "names": NAMED, "rate_hz": 8000}
 
@@ -172,8 +171,8 @@ SMALL = [
 def train(corpus, out, *keys, small=SMALL) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cli, "check_types", lambda *_: None)
-        patched.setattr(verb, "make_report", lambda *_: None)
-        patched.setattr(verb, "write_report", lambda *_: None)
+        patched.setattr(verdict, "make_report", lambda *_: None)
+        patched.setattr(verdict, "write_report", lambda *_: None)
         assert run("train", f"corpus={corpus}", f"out={out}", *small, *keys) == 0
 
 

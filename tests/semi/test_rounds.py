@@ -35,7 +35,7 @@ def test_rounds_label_what_is_sure_and_never_touch_what_is_given():
     assert [r.number for r in done] == [0, 1, 2]
     assert done[0].labels.tolist() == given.tolist()
     assert done[1].labels.tolist() == [0, 1, 0, 0, 1, -1]
-    assert done[1].added(given).tolist() == [2, 3, 4]
+    assert np.flatnonzero((done[1].labels >= 0) & (given < 0)).tolist() == [2, 3, 4]
 
 
 @pytest.mark.parametrize("refine", [True, False])
@@ -123,7 +123,7 @@ def test_co_training_gives_each_what_the_other_is_sure_of():
     done = list(
         co_training(lambda *_: first, lambda *_: second, given, np.array([2, 3]), rounds=1, per_class=1, threshold=0.8)
     )
-    assert done[0].disagreement == 0.5 or done[0].disagreement == 0.0
+    assert done[0].disagreement == 0.5
     assert done[1].labels[0].tolist() == [0, 1, -1, 1] and done[1].labels[1].tolist() == [0, 1, 0, -1]
     assert done[0].together == pytest.approx((first + second) / 2)
 

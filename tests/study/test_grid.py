@@ -1,6 +1,7 @@
 """The grid studies: their cells compose, a toy one runs from end to end, and goes on where it stopped."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from omegaconf import open_dict
 from audiorep.cli import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy
-from audiorep.study.grid import Grid, cells_of, check, difference, pretraining, study
+from audiorep.study.grid import check, study
+from audiorep.study.grid_cells import Grid, cells_of, pretraining
+from audiorep.study.grid_table import difference
 
 GRIDS = sorted(p.parent.name for p in recipes().glob("*/recipe.yaml") if "study.grid" in p.read_text(encoding="utf-8"))
 
@@ -37,6 +40,18 @@ def test_every_command_of_a_study_is_one_that_the_verbs_take(name, tmp_path):
         else:
             made = compose(cell.verb, [*cell.overrides, "out=x"])
         assert made.seed == cell.facts.get("draw", 0)
+
+
+def test_a_method_of_the_first_budget_only_gets_no_cells_with_another(tmp_path):
+    grid = grid_of("few_labels", tmp_path)
+    few = {name for name, method in grid.cfg.methods.items() if method.get("first_budget_only")}
+    assert few and few < set(grid.cfg.methods)
+    found = {(name, method): set() for name, method in product(grid.cfg.corpora, grid.cfg.methods)}
+    for cell in cells_of(grid):
+        found[cell.facts["corpus"], cell.facts["method"]].add(cell.facts["budget"])
+    for (name, method), budgets in found.items():
+        first, *others = grid.cfg.corpora[name].budgets
+        assert others and budgets == ({first} if method in few else {first, *others}), (name, method)
 
 
 def test_the_toy_study(toy_corpus, tmp_path):

@@ -62,5 +62,5 @@ def test_what_is_refused(toy_corpus, tmp_path):
         study(cfg)
     with open_dict(cfg):
         cfg.models = {"a": {"what": "A", "model": str(tmp_path / "none")}}
-    with pytest.raises(AudiorepError, match="no question was answered; a,five"):
+    with pytest.raises(AudiorepError, match="no question was answered; a,(five|twenty)"):
         study(cfg)

@@ -1,0 +1,91 @@
+"""What may be known of a corpus's labels: a budget to train on, rows kept back to calibrate, and the classes of both."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from omegaconf import DictConfig
+
+from audiorep import build
+from audiorep.data.budget import hold_out, members, spend, with_errors
+from audiorep.data.sampler import has_label
+from audiorep.errors import AudiorepError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What may be known of the labels.
+
+    classes: of the classifier. truth: [rows] or [rows c] of all rows, by these classes. train, calibration: labelled rows
+    of the training side. notes: what a user should know.
+    """
+
+    classes: list[str]
+    truth: np.ndarray
+    train: np.ndarray
+    calibration: np.ndarray
+    notes: list[str]
+
+
+def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
+    """Spend the budget, hold out what calibrates, and settle the classes: those with a label to train on.
+
+    Raises:
+        AudiorepError: fewer than two classes (one, with several labels a row) have one.
+    """
+    seed = cfg.seed if cfg.labels_seed is None else cfg.labels_seed
+    frame = corpus.manifest.frame
+    named = np.flatnonzero(build.rows_where(frame, cfg.calibration.column, cfg.calibration.rows, "calibration.column"))
+    named = np.intersect1d(named, corpus.split.train)
+    budget = spend(
+        np.setdiff1d(corpus.split.train, named),
+        corpus.truth,
+        corpus.classes,
+        cfg.labels_per_class,
+        cfg.label_fraction,
+        int(seed),
+    )
+    notes = list(budget.notes)
+    group = frame["group"].to_numpy(dtype=str)
+    fraction, least = (cfg.calibration.fraction if cfg.calibration.column is None else 0.0), cfg.calibration.least
+    fit_rows, held, reason = hold_out(budget.rows, corpus.truth, group, len(corpus.classes), fraction, least, int(seed))
+    if cfg.calibration.column is not None:
+        held = named if has_label(corpus.truth[named]).any() else named[:0]
+    elif reason:
+        log.info("nothing is held out to calibrate: %s", reason)
+    present = members(corpus.truth, len(corpus.classes))
+    taught = present[fit_rows].any(0)
+    if corpus.truth.ndim == 2:
+        taught &= (corpus.truth[fit_rows] == 0).any(0)
+    kept = np.flatnonzero(taught)
+    heard = present[corpus.split.test].any(0)
+    for c, name in enumerate(corpus.classes):
+        if not taught[c] and present[:, c].any():
+            where = "that the training may use" if present[corpus.split.train, c].any() else "on the training side"
+            notes.append(f"class '{name}' has no label {where}: it cannot be learned, and its test rows are not judged")
+        elif taught[c] and not heard[c] and len(corpus.split.test):
+            notes.append(f"class '{name}' has no label on the test side: it is learned, and nothing tells how well")
+    least_classes = 1 if corpus.truth.ndim == 2 else 2
+    if len(kept) < least_classes:
+        raise AudiorepError(
+            f"{len(kept)} class(es) have labels to train on, at least {least_classes} are needed: label more rows, raise "
+            "labels_per_class, or choose another split" + "".join(f"; {note}" for note in notes[:3])
+        )
+    if corpus.truth.ndim == 2:
+        truth = corpus.truth[:, kept]
+    else:
+        number = np.full(len(corpus.classes) + 1, -1)
+        number[kept] = np.arange(len(kept))
+        truth = number[corpus.truth]
+    for note in notes:
+        log.warning("%s", note)
+    return Known([corpus.classes[int(c)] for c in kept], truth, fit_rows, held, notes)
+
+
+def labels_of(cfg: DictConfig, known: Known) -> np.ndarray:
+    """Labels of all rows as the training may see them: of `known.train` and of no other, some wrong if that is studied."""
+    hidden = np.full_like(known.truth, -1 if known.truth.ndim == 1 else np.nan)
+    hidden[known.train] = known.truth[known.train]
+    return with_errors(hidden, cfg.data.label_noise, cfg.seed)

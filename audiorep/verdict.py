@@ -1,0 +1,186 @@
+"""What is left of a call classifier besides its weights: calibration, scores beside mel, thresholds, answers, a report."""
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from rich.markup import escape
+from rich.table import Table
+
+from audiorep import build
+from audiorep.console import console, progress_bar
+from audiorep.data.sampler import has_label
+from audiorep.evaluate.embedding import Embedded
+from audiorep.evaluate.metrics import Predictions, score_with_interval
+from audiorep.evaluate.predict import Said, predict
+from audiorep.evaluate.predictions import NAME as PREDICTIONS
+from audiorep.evaluate.predictions import write_predictions
+from audiorep.evaluate.probe import linear_scores
+from audiorep.evaluate.protocol import Sides
+from audiorep.evaluate.report import write_report
+from audiorep.evaluate.results import Answers, Results, results, write_thresholds
+from audiorep.files import write_bytes, write_json
+from audiorep.known import Known, labels_of
+from audiorep.model import Model, ModelInfo
+from audiorep.pooling import Pooling, mean
+from audiorep.shown import cell, make_report
+from audiorep.training import read_curves
+from audiorep.views import Views
+
+log = logging.getLogger(__name__)
+
+ANSWERS = "answers.npz"
+"""What was said of every row, in a classifier's folder."""
+
+MOST_SHOWN = 30
+"""Thresholds on the terminal; `thresholds.json` holds all."""
+
+SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "cmap", "auroc", "ece", "false_positives_per_hour")
+
+
+def judge(
+    cfg: DictConfig,
+    corpus: build.Corpus,
+    known: Known,
+    model: Model,
+    info: ModelInfo,
+    notes: list[str],
+    out: Path,
+    pooling: Pooling = mean,
+    views: Views | None = None,
+) -> dict[str, float]:
+    """Ask the classifier about every row; calibrate, score, write thresholds, predictions, metrics and report."""
+    device = build.device_of(cfg.trainer.accelerator)
+    windows = build.make_windows(cfg, corpus)
+    with progress_bar("predicting") as progress:
+        workers = build.workers_for(cfg, windows)
+        said = predict(model, windows, pooling, cfg.data.batch_size, device, workers, progress)
+    if not said.known.all():
+        reasons = list(dict.fromkeys(reason for _, reason in said.failed))
+        notes.append(
+            f"{int((~said.known).sum())} row(s) cannot be decoded and are not scored: {'; '.join(reasons[:3])}"
+        )
+        log.warning("%s", notes[-1])
+    test, calibration = (answers(cfg, corpus, known, said, rows) for rows in (corpus.split.test, known.calibration))
+    asked = cfg.evaluation.settings
+    found = results(
+        test,
+        calibration if len(calibration.truth) else None,
+        known.classes,
+        cfg.calibration.precision,
+        asked.resamples,
+        cfg.seed,
+    )
+    beside, scores = mel_baseline(cfg, corpus, known, said)
+    metrics = {**found.metrics, **beside}
+    if scores:
+        write_predictions(scores, sides_of(corpus, known, said), out / PREDICTIONS)
+    write_thresholds(found, out / "thresholds.json")
+    write_json(out / "metrics.json", metrics)
+    write_bytes(out / ANSWERS, packed(corpus, known, said))
+    for note in found.notes:
+        log.warning("%s", note)
+    embedded = Embedded({"": said.embedding}, said.known, said.failed)
+    steps = next_steps(cfg, out)
+    report = make_report(
+        cfg,
+        corpus,
+        info,
+        windows,
+        model,
+        views,
+        embedded,
+        metrics,
+        notes,
+        read_curves(out),
+        steps,
+        found,
+    )
+    write_report(report, out / "report.html")
+    show(metrics, found)
+    log.info("wrote %s", out / "report.html")
+    return metrics
+
+
+def packed(corpus: build.Corpus, known: Known, said: Said) -> bytes:
+    """What was said of every row: logits [n c], truth, side (0 training, 1 test, 2 calibration) and classes, as `.npz`."""
+    side = np.zeros(len(said.known), np.int8)
+    side[corpus.split.test], side[known.calibration] = 1, 2
+    memory = io.BytesIO()
+    np.savez_compressed(memory, logits=said.logits, truth=known.truth, side=side, classes=np.array(known.classes))
+    return memory.getvalue()
+
+
+def answers(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said, rows: np.ndarray) -> Answers:
+    """What was said about some rows beside what is true of them."""
+    rows = rows[said.known[rows]]
+    frame = corpus.manifest.frame.iloc[rows]
+    quiet = frame["label"].str.lower().isin(list(cfg.data.background)).to_numpy()
+    if known.truth.ndim == 2:
+        quiet = quiet | (known.truth[rows] == 0).all(1)
+    seconds = (frame["end_s"] - frame["start_s"]).to_numpy(float)
+    return Answers(said.logits[rows], known.truth[rows], frame["group"].to_numpy(dtype=str), seconds, quiet)
+
+
+def sides_of(corpus: build.Corpus, known: Known, said: Said) -> Sides:
+    """The labelled rows of both sides, of which something was said; those that calibrated stand with the training side."""
+    train = np.sort(np.concatenate([known.train, known.calibration]))
+    train, test = (rows[said.known[rows] & has_label(known.truth[rows])] for rows in (train, corpus.split.test))
+    group = corpus.manifest.frame["group"].to_numpy(dtype=str)
+    return Sides(train, test, known.truth, group, known.classes)
+
+
+def mel_baseline(
+    cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """``mel/test/...``: a linear probe of mel statistics on the labels that the classifier had, beside its scores; and
+    what both said of the test side: {"classifier": [n c], "mel/classifier": [n c]}."""
+    sides = sides_of(corpus, known, said)
+    if not len(sides.test):
+        return {}, {}
+    labels = labels_of(cfg, known)
+    labels[known.calibration] = known.truth[known.calibration]
+    scores = linear_scores(said.mel[sides.train], labels[sides.train], said.mel[sides.test], len(known.classes))
+    predictions = Predictions(known.truth[sides.test], scores, sides.group[sides.test])
+    found = score_with_interval(predictions, cfg.evaluation.settings.resamples, cfg.seed)
+    metrics = {f"mel/test/{name}": value for name, value in found.items() if np.isfinite(value)}
+    return metrics, {"classifier": said.logits[sides.test], "mel/classifier": scores}
+
+
+def next_steps(cfg: DictConfig, out: Path) -> list[tuple[str, str]]:
+    """What to do with a classifier, as the report says it."""
+    return [
+        (
+            "Share it: one folder with weights, ONNX, thresholds, card and golden clip.",
+            f"audiorep export model={out} out=bundle",
+        ),
+        (
+            "Few labels and many recordings? Pretrain on all of them first, then start from there.",
+            f"audiorep pretrain corpus={cfg.corpus} out=runs/pretrained, and then audiorep train init=runs/pretrained",
+        ),
+        (
+            "Let the unlabelled rows of the corpus take part.",
+            f"audiorep train corpus={cfg.corpus} objective=fixmatch",
+        ),
+    ]
+
+
+def show(metrics: dict[str, float], found: Results) -> None:
+    """The scores as a table on the terminal."""
+    table = Table("metric", "classifier", "mel, linear", title="test side, 95 % bootstrap interval by group")
+    for name in SHOWN:
+        if f"test/{name}" in metrics:
+            table.add_row(escape(name), cell(metrics, f"test/{name}"), cell(metrics, f"mel/test/{name}"))
+    console.print(table)
+    marks = {name: mark for name, mark in found.thresholds["classes"].items() if mark["threshold"] is not None}
+    if not marks:
+        return
+    wanted = found.thresholds["wanted_precision"]
+    table = Table(
+        "class", "threshold", "precision", "recall", title=f"for a precision of {wanted:g}, on calibration rows"
+    )
+    for name, mark in list(marks.items())[:MOST_SHOWN]:
+        table.add_row(escape(name), *(f"{mark[key]:.3f}" for key in ("threshold", "precision", "recall")))
+    console.print(table)
