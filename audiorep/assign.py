@@ -134,7 +134,11 @@ def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int
 
 
 def kmeans(
-    x: Float[Tensor, "n d"], count: int, rng: torch.Generator, iterations: int = 20
+    x: Float[Tensor, "n d"],
+    count: int,
+    rng: torch.Generator,
+    iterations: int = 20,
+    weight: Float[Tensor, " n"] | None = None,
 ) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
     """Lloyd's algorithm from k-means++ seeds; a cluster that loses all its rows takes the row farthest from its own.
 
@@ -145,6 +149,7 @@ def kmeans(
         count: clusters.
         rng: draws the seeds.
         iterations: at most; it ends where no row changes its cluster.
+        weight: how much each row counts, above 0; None: all alike.
 
     Returns:
         Centroids and each row's cluster.
@@ -157,12 +162,13 @@ def kmeans(
     if count > len(x):
         raise AudiorepError(f"{count} clusters of {len(x)} rows: ask for fewer clusters, or add recordings")
     x = x.float()
-    centroids = _seeds(x, count, rng)
+    weighted = x if weight is None else x * weight[:, None]
+    centroids = _seeds(x, count, rng, weight)
     assignment = nearest(x, centroids)
     _refill(x, centroids, assignment)
     for _ in range(iterations):
-        sums = torch.zeros_like(centroids).index_add_(0, assignment, x)
-        centroids = sums / torch.bincount(assignment, minlength=count)[:, None]
+        sums = torch.zeros_like(centroids).index_add_(0, assignment, weighted)
+        centroids = sums / torch.bincount(assignment, weight, minlength=count)[:, None]
         before, assignment = assignment, nearest(x, centroids)
         _refill(x, centroids, assignment)
         if torch.equal(before, assignment):
@@ -195,15 +201,30 @@ def _refill(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], assignment
         distance = distance.minimum((x - x[row]).square().sum(1))
 
 
-def _seeds(x: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> Float[Tensor, "k d"]:
-    """k-means++: each seed is drawn with probability ~ its squared distance to the nearest seed so far."""
-    first = int(torch.randint(len(x), (), generator=rng, device=rng.device))
+def _seeds(
+    x: Float[Tensor, "n d"], count: int, rng: torch.Generator, weight: Float[Tensor, " n"] | None = None
+) -> Float[Tensor, "k d"]:
+    """k-means++: each seed is drawn with probability ~ its squared distance to the nearest seed so far, times `weight`."""
+    if weight is None:
+        first = int(torch.randint(len(x), (), generator=rng, device=rng.device))
+    else:
+        first = _draw(weight, rng)
     chosen = [first]
-    distance = (x - x[first]).square().sum(1)
+    distance = _squared_to(x, first)
     for _ in range(count - 1):
-        total = distance.double().cumsum(0)
-        draw = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64).to(x.device) * total[-1]
-        pick = int(torch.searchsorted(total, draw).clamp_max(len(x) - 1))
+        pick = _draw(distance if weight is None else distance * weight, rng)
         chosen.append(pick)
-        distance = distance.minimum((x - x[pick]).square().sum(1))
+        distance = distance.minimum(_squared_to(x, pick))
     return x[chosen].clone()
+
+
+def _squared_to(x: Float[Tensor, "n d"], row: int) -> Float[Tensor, " n"]:
+    """Squared distance of all rows to one, in pieces that fit into the cache."""
+    return torch.cat([(piece - x[row]).square_().sum(1) for piece in x.split(1024)])
+
+
+def _draw(weight: Float[Tensor, " n"], rng: torch.Generator) -> int:
+    """One row, drawn with probability ~ its weight."""
+    total = weight.double().cumsum(0)
+    draw = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64).to(weight.device) * total[-1]
+    return int(torch.searchsorted(total, draw).clamp_max(len(weight) - 1))

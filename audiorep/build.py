@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from audiorep.compress import Compress
 from audiorep.console import progress_bar
@@ -29,10 +29,16 @@ from audiorep.evaluate.protocol import Sides, make_sides
 from audiorep.evaluate.shortcut import encode as encode_column
 from audiorep.evaluate.shortcut import nuisance_columns
 from audiorep.frontend import FrontEnd
-from audiorep.model import Model
+from audiorep.model import Model, ModelInfo, load_model
 from audiorep.types import Wave
 
 log = logging.getLogger(__name__)
+
+PARTS = ("frontend", "compress", "encoder")
+"""What a model consists of, and what a pretrained one brings."""
+
+TRAINED = "trained"
+"""The value of a setting of the split that is to be as it was when the model was trained."""
 
 FRAMES_A_WINDOW = 96
 HOP_BOUNDS_S = (0.0005, 0.010)
@@ -112,6 +118,26 @@ def fill_in_auto(cfg: DictConfig, manifest: Manifest) -> DictConfig:
     if chosen:
         log.info("chosen for this corpus: %s", ", ".join(chosen))
     return cfg
+
+
+def open_model(cfg: DictConfig) -> tuple[Model, ModelInfo]:
+    """The model in the folder `cfg.model`; its front-end, encoder, window and, where nothing else was said, its split are
+    the config's then."""
+    model, info, parts = load_model(cfg.model)
+    with open_dict(cfg):
+        cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in PARTS)
+        cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
+        cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
+        for key, value in info.training.get("split_settings", {}).items():
+            cfg.split[key] = value if cfg.split[key] == TRAINED else cfg.split[key]
+    settle_split(cfg)
+    return model, info
+
+
+def settle_split(cfg: DictConfig) -> None:
+    """Leave the defaults for what was left open."""
+    with open_dict(cfg):
+        cfg.split = {key: value for key, value in cfg.split.items() if value != TRAINED}
 
 
 def window_spec(cfg: DictConfig) -> WindowSpec:
@@ -213,15 +239,13 @@ def seeded(seed: int) -> Iterator[None]:
 def make_model(cfg: DictConfig, seed: int) -> Model:
     """Front-end, compression and encoder, with initial weights from `seed`."""
     with seeded(seed), plain_errors():
-        parts: tuple[FrontEnd, Compress, Any] = tuple(
-            instantiate(cfg[name]) for name in ("frontend", "compress", "encoder")
-        )
+        parts: tuple[FrontEnd, Compress, Any] = tuple(instantiate(cfg[name]) for name in PARTS)
         return Model(*parts)
 
 
 def model_parts(cfg: DictConfig) -> dict[str, Any]:
     """The configs that rebuild a model."""
-    return {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("frontend", "compress", "encoder")}
+    return {name: OmegaConf.to_container(cfg[name], resolve=True) for name in PARTS}
 
 
 def fit_compression(frontend: FrontEnd, compress: Compress, windows: Windows, seed: int, count: int = 512) -> None:

@@ -22,13 +22,28 @@ VERBS = {
     "pretrain": "learn an encoder, as a rule without labels",
     "train": "a call classifier from labels, few or many, with thresholds",
     "run": "a recipe: a whole procedure of several runs, by one command",
+    "active": "which clips to ask about: strategies compared on known labels",
+    "label": "a page in the browser that asks which call a clip holds, and learns from the answers",
+    "relink": "find recordings again that were moved since they were labelled",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
 
 PATHS = frozenset(
-    {"corpus", "recordings", "annotations", "out", "model", "init", "golden", "data", "journal"}
+    {
+        "corpus",
+        "recordings",
+        "annotations",
+        "out",
+        "model",
+        "init",
+        "golden",
+        "data",
+        "journal",
+        "embeddings",
+        "detections",
+    }
     | {"encoder.weights", "encoder.architecture", "teacher.model"}
 )
 """Keys whose values are paths."""

@@ -203,7 +203,7 @@ def started(task: Task, init: str) -> tuple[DictConfig, Model, ModelInfo, dict[s
     cfg = compose("train", [quoted(f"corpus={task.path}"), f"seed={task.seed}", *task.overrides])
     model, info, parts = load_model(init)
     model.classifier = None
-    cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in ("frontend", "compress", "encoder"))
+    cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in build.PARTS)
     cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
     cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
     return cfg, model, info, parts

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
@@ -25,7 +25,7 @@ from audiorep.evaluate.report import write_report
 from audiorep.evaluate.shortcut import find_shortcuts, nuisance_columns
 from audiorep.evaluate.tokens import Keeping
 from audiorep.files import output_folder, remove, write_json, write_text
-from audiorep.model import Model, ModelInfo, count_parameters, load_model
+from audiorep.model import Model, ModelInfo, count_parameters
 from audiorep.shown import cell, make_report, shown_names
 from audiorep.views import Views
 
@@ -37,16 +37,7 @@ PROTOCOLS, TOKEN_PROTOCOLS, YARDSTICKS = "protocols", "token_protocols", ("mel",
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Evaluate a saved model; leaves `metrics.json` and `report.html` in `out`."""
     out = output_folder(cfg.out, overwrite=cfg.overwrite)
-    model, info, parts = load_model(cfg.model)
-    with open_dict(cfg):
-        cfg.frontend, cfg.compress, cfg.encoder = (
-            OmegaConf.create(parts[n]) for n in ("frontend", "compress", "encoder")
-        )
-        cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
-        cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
-        for key, value in info.training.get("split_settings", {}).items():
-            cfg.split[key] = value if cfg.split[key] == "trained" else cfg.split[key]
-        cfg.split = {key: value for key, value in cfg.split.items() if value != "trained"}
+    model, info = build.open_model(cfg)
     corpus = build.open_corpus(cfg, out)
     corpus.notes.extend(trained_on_test(cfg, corpus, info))
     if info.training.get("labels_used"):

@@ -45,9 +45,6 @@ LICENCES = ("licence", "teacher_licence")
 NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": False, "window.length_s": False}
 """Settings that may be left open and otherwise are numbers, and whether these are whole."""
 
-PARTS = ("frontend", "compress", "encoder")
-"""What `init=` brings."""
-
 
 def train(cfg: DictConfig) -> dict[str, float]:
     """Train a classifier, calibrate it, judge it; returns the metrics. Leaves in `out` the model with its thresholds,
@@ -122,7 +119,7 @@ def start(
         log.warning("%s= is left aside: init= brings its own %s", name, name)
     cfg.chosen.encoder = info.training.get("encoder", type(model.encoder).__name__)
     with open_dict(cfg):
-        cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in PARTS)
+        cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in build.PARTS)
     cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
     cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
     corpus.notes.extend(trained_on_test(cfg, corpus, info))
@@ -133,7 +130,7 @@ def start(
 def ignored(cfg: DictConfig) -> list[str]:
     """Which of the parts that a pretrained model brings were set to something else than their default."""
     usual = compose("train", ["corpus=none"])
-    return [name for name in PARTS if OmegaConf.to_container(cfg[name]) != OmegaConf.to_container(usual[name])]
+    return [name for name in build.PARTS if OmegaConf.to_container(cfg[name]) != OmegaConf.to_container(usual[name])]
 
 
 def times_of(

@@ -10,6 +10,7 @@ from audiorep.data.audio import is_audio
 from audiorep.data.formats.folders import find_audio
 from audiorep.data.formats.table import read_text_table
 from audiorep.errors import AudiorepError
+from audiorep.files import write_text
 
 CORE = {
     "selection": "selection",
@@ -91,6 +92,41 @@ def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
         start, end = offset, offset + (end - start)
     table["start_s"], table["end_s"] = start, end
     return table.reset_index(drop=True)
+
+
+def write_table(frame: pd.DataFrame, out: Path) -> None:
+    """Write the calls of one recording as a selection table, in order of time; what `read_table` reads.
+
+    It opens as a selection table, and by its file columns as a sound selection table.
+
+    Args:
+        frame: path, start_s, end_s, label, rate_hz; channel (empty: the first) and low_hz, high_hz (NaN: the whole band)
+            where they are known; and annotator, where somebody is to be named.
+
+    Raises:
+        AudiorepError: a path or label with a tab or line break, or a file that cannot be written.
+    """
+    frame = frame.sort_values("start_s", kind="stable").reset_index(drop=True)
+    empty = pd.Series(float("nan"), frame.index)
+    known = {name: pd.to_numeric(frame.get(name, empty), errors="coerce") for name in ("channel", "low_hz", "high_hz")}
+    cells: dict[str, Sequence[object]] = {
+        "Selection": range(1, len(frame) + 1),
+        "View": ["Spectrogram 1"] * len(frame),
+        "Channel": known["channel"].fillna(1).clip(lower=1).astype(int).tolist(),
+        "Begin Time (s)": [f"{t:.6f}" for t in frame["start_s"]],
+        "End Time (s)": [f"{t:.6f}" for t in frame["end_s"]],
+        "Low Freq (Hz)": [f"{f:.3f}" for f in known["low_hz"].fillna(0.0)],
+        "High Freq (Hz)": [f"{f:.3f}" for f in known["high_hz"].fillna(frame["rate_hz"] / 2)],
+        "Begin File": [Path(path).name for path in frame["path"]],
+        "Begin Path": frame["path"].tolist(),
+        "File Offset (s)": [f"{t:.6f}" for t in frame["start_s"]],
+        "Annotation": frame["label"].tolist(),
+        **({"Annotator": frame["annotator"].tolist()} if "annotator" in frame else {}),
+    }
+    lines = [list(cells), *([str(cell) for cell in row] for row in zip(*cells.values(), strict=True))]
+    if bad := next((cell for line in lines for cell in line if not cell.isprintable()), None):
+        raise AudiorepError(f"{out}: {bad!r} holds a tab or line break, which a selection table cannot: rename it")
+    write_text(out, "".join("\t".join(line) + "\n" for line in lines))
 
 
 class Raven:

@@ -1,0 +1,378 @@
+"""The web page to answer in: its addresses. It sees clips by their ids, the desk and the label store, and nothing else."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from audiorep.data.manifest import write_manifest
+from audiorep.errors import AudioError, AudiorepError
+from audiorep.label import discover, progress
+from audiorep.label.agreement import agreement
+from audiorep.label.answer import Answer
+from audiorep.label.answer import check as check_answer
+from audiorep.label.desk import Desk
+from audiorep.label.exchange import settled_table, write_audacity, write_raven
+from audiorep.label.guard import Guard
+from audiorep.label.journal import add_answer
+from audiorep.label.media import around, sound_wav, spectrogram_png
+from audiorep.label.settle import counts, current, disagreements
+
+STATIC = Path(__file__).parent / "static"
+KEYS = "1234567890qwertyioadfjkxcvbm"
+"""Keys of classes, in their order; g h l n p s u z mean something else on the page."""
+
+MOST = 60
+"""Cards sent at once."""
+
+Fields = Mapping[str, Any]
+
+
+class Page:
+    """What the addresses answer, in plain values."""
+
+    def __init__(self, desk: Desk, folder: Path, out: Path) -> None:
+        self.desk, self.folder, self.out = desk, folder, out
+
+    # ------------------------------------------------------------ looking
+
+    def state(self, asked: Fields) -> dict[str, Any]:
+        """Everything around the question: classes and their keys, curve, hint, who answered how much."""
+        desk = self.desk
+        desk.poll()
+        said = counts(desk.store)
+        return {
+            "classes": [
+                {"name": name, "key": key} for name, key in zip(desk.classes, keys_of(desk.classes), strict=True)
+            ],
+            "several": desk.settings.several,
+            "selector": desk.settings.selector_name,
+            "round": desk.round.number,
+            "model": desk.round.model,
+            "clips": len(desk.told.clips),
+            "answered": int(desk.answered.sum()),
+            "unusable": int((~desk.told.usable).sum()),
+            "history": [vars(one) for one in desk.history],
+            "hint": progress.hint(desk.history),
+            "failed": desk.failed,
+            "annotators": {name: sum(kinds.values()) for name, kinds in said.kinds.items()},
+            "disagreements": len(disagreements(desk.store, desk.settings.several)),
+            "detections": len(desk.told.detected),
+        }
+
+    def next(self, asked: Fields) -> dict[str, Any]:
+        """Cards to answer, in one of the modes."""
+        annotator, count = annotator_of(asked), count_of(asked)
+        mode = str(asked.get("mode", "ask"))
+        if mode not in MODES:
+            raise AudiorepError(f"mode={mode}: one of {', '.join(MODES)}")
+        return {"cards": MODES[mode](self, annotator, count, asked), "round": self.desk.round.number}
+
+    def ask(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
+        """What the selector wants to know."""
+        desk = self.desk
+        of = len(desk.round.order)
+        return [
+            self.card(row, {"score": finite(score), "rank": rank, "of": of, "selector": desk.settings.selector_name})
+            for row, score, rank in desk.next(annotator, count)
+        ]
+
+    def review(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
+        """What was detected, or labelled and is doubted, worst first."""
+        what = "detected" if self.desk.told.detected else "labelled"
+        return [
+            self.card(row, {"score": finite(score), "claim": name, "what": what})
+            for row, name, score in self.desk.review(annotator, count)
+        ]
+
+    def alike(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
+        """What sounds like a clip and was not answered yet."""
+        return [self.card(row, {}) for row in self.desk.alike(self.desk.at(str(asked.get("clip", ""))), count)]
+
+    def adjudicate(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
+        """What annotators disagree about."""
+        found = disagreements(self.desk.store, self.desk.settings.several)
+        cards = []
+        for clip, answers in list(found.items())[:count]:
+            said = [{"annotator": a.annotator, "kind": a.kind, "labels": a.labels} for a in answers]
+            if clip in self.desk.row:
+                cards.append(self.card(self.desk.row[clip], {"said": said}))
+        return cards
+
+    def card(self, row: int, why: Mapping[str, Any]) -> dict[str, Any]:
+        """One clip as the page shows it."""
+        desk = self.desk
+        clip = desk.told.clips[row]
+        problem = ""
+        if not desk.told.usable[row]:
+            problem = "cannot be decoded"
+        elif not (self.folder / clip.path).is_file():
+            problem = f"{Path(clip.path).name} is not where it was: audiorep relink finds it again"
+        near = [
+            {"clip": desk.told.clips[other].id, "label": name, "distance": round(apart, 3)}
+            for other, name, apart in desk.neighbours(row)
+        ]
+        return {
+            "clip": clip.id, "name": Path(clip.path).name, "group": clip.group, "start_s": clip.start_s, "end_s": clip.end_s,
+            "rate_hz": clip.rate_hz, "length_s": float(desk.told.length_s[row]),
+            "query": desk.round.query, "model": desk.round.model, "problem": problem,
+            "guess": [{"name": name, "p": round(p, 4)} for name, p in desk.guess(row)], "near": near, "why": dict(why),
+        }  # fmt: skip
+
+    def clusters(self, asked: Fields) -> dict[str, Any]:
+        """Groups of unlabelled calls that sound alike, the newest to the model first."""
+        found = discover.clusters(self.desk)
+        return {
+            "clusters": [
+                {
+                    "number": i, "size": one.size, "novelty": round(one.novelty, 3),
+                    "cards": [self.card(row, {}) for row in one.rows[: count_of(asked)]],
+                }
+                for i, one in enumerate(found)
+            ]
+        }  # fmt: skip
+
+    def agreement(self, asked: Fields) -> dict[str, Any]:
+        """How far annotators agree."""
+        found = agreement(current(self.desk.store))
+        return {name: plain(value) for name, value in vars(found).items()}
+
+    # ------------------------------------------------------------ answering
+
+    def answer(self, asked: Fields) -> dict[str, Any]:
+        """Keep one answer, or several at once."""
+        several = asked.get("answers")
+        kept = [self.desk.answer(answer_of(one)) for one in (several if isinstance(several, list) else [asked])]
+        return {"ids": [one.id for one in kept], "answered": int(self.desk.answered.sum())}
+
+    def undo(self, asked: Fields) -> dict[str, Any]:
+        """Take the last answer back, and show its clip again."""
+        taken = self.desk.take_back(str(asked.get("key", "")), annotator_of(asked))
+        row = self.desk.row.get(taken.clip)
+        return {"undoes": taken.undoes, "card": None if row is None else self.card(row, {"undone": True})}
+
+    def add_class(self, asked: Fields) -> dict[str, Any]:
+        """A new class."""
+        name = str(asked.get("name", "")).strip()
+        answer = Answer("x", "x", "x", "label", {name: True})
+        check_answer(answer)
+        return {"classes": self.desk.add_class(name)}
+
+    def settle(self, asked: Fields) -> dict[str, Any]:
+        """The last word on a clip about which annotators disagree."""
+        kept = add_answer(self.desk.store, answer_of({**asked, "source": "adjudication"}))
+        self.desk.poll()
+        return {"ids": [kept.id]}
+
+    def export(self, asked: Fields) -> dict[str, Any]:
+        """Write what is settled, as a manifest, Raven tables or Audacity tracks, below `out`."""
+        format = str(asked.get("format", "manifest"))
+        if format not in EXPORTS:
+            raise AudiorepError(f"format={format}: one of {', '.join(EXPORTS)}")
+        return EXPORTS[format](self)
+
+    def export_manifest(self) -> dict[str, Any]:
+        table = settled_table(self.desk.store, self.folder, several=self.desk.settings.several)
+        write_manifest(table, self.out / "labels.csv")
+        return {"written": ["labels.csv"], "rows": len(table)}
+
+    def export_tables(self, write: Callable[..., list[Path]], name: str) -> dict[str, Any]:
+        table = settled_table(self.desk.store, self.folder, several=self.desk.settings.several, each=True)
+        written = write(table, self.out / name, self.folder)
+        return {"written": [str(path.relative_to(self.out)) for path in written], "rows": len(table)}
+
+
+MODES: Mapping[str, Callable[[Page, str, int, Fields], list[dict[str, Any]]]] = {
+    "ask": Page.ask, "review": Page.review, "alike": Page.alike, "adjudicate": Page.adjudicate,
+}  # fmt: skip
+EXPORTS: Mapping[str, Callable[[Page], dict[str, Any]]] = {
+    "manifest": Page.export_manifest,
+    "raven": lambda page: page.export_tables(write_raven, "raven"),
+    "audacity": lambda page: page.export_tables(write_audacity, "audacity"),
+}
+
+
+def make_app(desk: Desk, folder: Path, out: Path, token: str | None = None) -> Starlette:
+    """The application; folder: of the corpus; out: where exports go."""
+    page = Page(desk, folder, out)
+
+    def looking(path: str, function: Callable[[Fields], dict[str, Any]]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await answered(function, dict(request.query_params))
+
+        return Route(path, endpoint, methods=["GET"])
+
+    def writing(path: str, function: Callable[[Fields], dict[str, Any]]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                sent = json.loads(await request.body())
+            except ValueError:
+                return refused(400, "the request is no JSON")
+            if not isinstance(sent, dict):
+                return refused(400, "a JSON object is needed")
+            return await answered(function, sent)
+
+        return Route(path, endpoint, methods=["POST"])
+
+    async def spectrogram(request: Request) -> Response:
+        return await media(request, picture_of, "image/png")
+
+    async def sound(request: Request) -> Response:
+        return await media(request, wave_of, "audio/wav")
+
+    async def media(request: Request, make: Callable[[Desk, Path, str, Fields], bytes], kind: str) -> Response:
+        asked = dict(request.query_params)
+        try:
+            made = await anyio.to_thread.run_sync(make, desk, folder, request.path_params["clip"], asked)
+        except AudioError as error:
+            return refused(404, hidden(error, folder))
+        except AudiorepError as error:
+            return refused(400, str(error))
+        return Response(made, media_type=kind, headers={"cache-control": "private, max-age=3600"})
+
+    async def index(request: Request) -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    routes = [
+        Route("/", index),
+        looking("/api/state", page.state),
+        looking("/api/next", page.next),
+        looking("/api/clusters", page.clusters),
+        looking("/api/agreement", page.agreement),
+        Route("/api/clip/{clip}/spectrogram.png", spectrogram),
+        Route("/api/clip/{clip}/sound.wav", sound),
+        writing("/api/answer", page.answer),
+        writing("/api/undo", page.undo),
+        writing("/api/class", page.add_class),
+        writing("/api/settle", page.settle),
+        writing("/api/export", page.export),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)])
+
+
+async def answered(function: Callable[[Fields], dict[str, Any]], asked: Fields) -> Response:
+    """Run it beside the event loop; a refusal is one line."""
+    try:
+        return JSONResponse(await anyio.to_thread.run_sync(function, asked))
+    except AudiorepError as error:
+        return refused(400, str(error))
+
+
+def refused(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)
+
+
+def hidden(error: Exception, folder: Path) -> str:
+    """What went wrong with a file, without telling where it lies."""
+    return str(error).replace(f"{folder}/", "").replace(str(folder), "")
+
+
+def picture_of(desk: Desk, folder: Path, clip: str, asked: Fields) -> bytes:
+    stretch = around(desk.told.clips[desk.at(clip)], folder, number(asked, "context", 0.0, 0.0, 30.0))
+    high = number(asked, "high", 0.0, 0.0, 1e6)
+    return spectrogram_png(
+        stretch, number(asked, "low", 0.0, 0.0, 1e6), high or None, number(asked, "range", 60.0, 10.0, 120.0),
+        int(number(asked, "width", 800, 50, 2000)), int(number(asked, "height", 256, 32, 1000)),
+    )  # fmt: skip
+
+
+def wave_of(desk: Desk, folder: Path, clip: str, asked: Fields) -> bytes:
+    stretch = around(desk.told.clips[desk.at(clip)], folder, number(asked, "context", 0.0, 0.0, 30.0))
+    return sound_wav(stretch, number(asked, "slower", 1.0, 0.25, 50.0))
+
+
+def number(asked: Fields, name: str, otherwise: float, low: float, high: float) -> float:
+    """A number of a request, kept within bounds."""
+    text = asked.get(name, otherwise)
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        raise AudiorepError(f"{name}={text!r}: a number is needed") from None
+    if not math.isfinite(value):
+        raise AudiorepError(f"{name}={text!r}: a number is needed")
+    return min(high, max(low, value))
+
+
+def count_of(asked: Fields) -> int:
+    return int(number(asked, "count", 1, 1, MOST))
+
+
+def annotator_of(asked: Fields) -> str:
+    """Who answers.
+
+    Raises:
+        AudiorepError: nobody was named.
+    """
+    name = asked.get("annotator", "")
+    if not isinstance(name, str) or not name.strip():
+        raise AudiorepError("annotator: say who you are first")
+    return name.strip()
+
+
+FIELDS = ("start_s", "end_s", "low_hz", "high_hz", "query", "model", "comment", "source")
+
+
+def answer_of(sent: Any) -> Answer:
+    """An answer as the page sends it.
+
+    Raises:
+        AudiorepError: fields that are missing or of another kind.
+    """
+    if not isinstance(sent, dict):
+        raise AudiorepError("an answer is a JSON object")
+    named = {name: sent.get(name) for name in ("key", "clip", "kind")}
+    if bad := next((name for name, value in named.items() if not isinstance(value, str)), None):
+        raise AudiorepError(f"answer.{bad}={named[bad]!r}: text is needed")
+    labels = sent.get("labels") or {}
+    if not isinstance(labels, dict) or not all(isinstance(value, bool) for value in labels.values()):
+        raise AudiorepError("answer.labels: class names with true or false are needed")
+    more = {name: sent[name] for name in FIELDS if sent.get(name) is not None}
+    for name in ("start_s", "end_s", "low_hz", "high_hz"):
+        if name in more and (isinstance(more[name], bool) or not isinstance(more[name], int | float)):
+            raise AudiorepError(f"answer.{name}={more[name]!r}: a number is needed")
+    if "query" in more and not isinstance(more["query"], int):
+        raise AudiorepError(f"answer.query={more['query']!r}: a whole number is needed")
+    for name in ("model", "comment", "source"):
+        if name in more and not isinstance(more[name], str):
+            raise AudiorepError(f"answer.{name}={more[name]!r}: text is needed")
+    return Answer(named["key"], named["clip"], annotator_of(sent), named["kind"], labels, **more)  # type: ignore[arg-type]
+
+
+def keys_of(classes: list[str]) -> list[str]:
+    """A key for each class: what its name begins with if that is free, else the next that is; "" when they have run out.
+    Classes that are added change no key of those before them."""
+    free = list(KEYS)
+    keys = []
+    for name in classes:
+        wanted = name[:1].lower()
+        key = wanted if wanted in free else free[0] if free else ""
+        keys.append(key)
+        if key:
+            free.remove(key)
+    return keys
+
+
+def finite(value: float) -> float | None:
+    """A score, or nothing: JSON has no NaN."""
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {"/".join(k) if isinstance(k, tuple) else str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
