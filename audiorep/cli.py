@@ -31,20 +31,8 @@ VERBS = {
 }
 
 PATHS = frozenset(
-    {
-        "corpus",
-        "recordings",
-        "annotations",
-        "out",
-        "model",
-        "init",
-        "golden",
-        "data",
-        "journal",
-        "embeddings",
-        "detections",
-    }
-    | {"encoder.weights", "encoder.architecture", "teacher.model"}
+    {"corpus", "recordings", "annotations", "out", "model", "init", "golden", "data", "journal", "embeddings"}
+    | {"detections", "encoder.weights", "encoder.architecture", "teacher.model"}
 )
 """Keys whose values are paths."""
 
@@ -63,8 +51,10 @@ The way through, with your own recordings:
   audiorep index    recordings=my_recordings out=corpus.csv
   audiorep check    corpus=corpus.csv
   audiorep pretrain corpus=corpus.csv out=runs/first
-  audiorep export   model=runs/first out=my_encoder
-  audiorep embed    model=my_encoder recordings=more_recordings out=embeddings
+  audiorep label    corpus=corpus.csv model=runs/first out=labels
+  audiorep train    corpus=labels/labels.csv init=runs/first objective=fixmatch out=runs/calls
+  audiorep export   model=runs/calls out=my_classifier
+  audiorep embed    model=my_classifier recordings=more_recordings out=embeddings
 
 audiorep VERB --help shows a verb's keys and what they may be. audiorep VERB -m key=a,b sweeps.
 """

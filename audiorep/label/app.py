@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import pandas as pd
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -126,6 +127,7 @@ class Page:
             "rate_hz": clip.rate_hz, "length_s": float(desk.told.length_s[row]),
             "query": desk.round.query, "model": desk.round.model, "problem": problem,
             "guess": [{"name": name, "p": round(p, 4)} for name, p in desk.guess(row)], "near": near, "why": dict(why),
+            "ambiguous": desk.round.ambiguous is not None and bool(desk.round.ambiguous[row]),
         }  # fmt: skip
 
     def clusters(self, asked: Fields) -> dict[str, Any]:
@@ -181,8 +183,19 @@ class Page:
         return EXPORTS[format](self)
 
     def export_manifest(self) -> dict[str, Any]:
+        """All clips: what is settled with its label, the others without, for training that uses both."""
         table = settled_table(self.desk.store, self.folder, several=self.desk.settings.several)
-        write_manifest(table, self.out / "labels.csv")
+        named = set(table["clip"])
+        rest = [
+            {
+                "path": str(self.folder / clip.path), "start_s": clip.start_s, "end_s": clip.end_s, "label": "",
+                "group": clip.group, "channel": clip.channel or "", "rate_hz": clip.rate_hz, "clip": clip.id,
+            }
+            for clip in self.desk.told.clips
+            if clip.id not in named
+        ]  # fmt: skip
+        whole = pd.concat([table, pd.DataFrame(rest)], ignore_index=True).fillna("") if rest else table
+        write_manifest(whole, self.out / "labels.csv")
         return {"written": ["labels.csv"], "rows": len(table)}
 
     def export_tables(self, write: Callable[..., list[Path]], name: str) -> dict[str, Any]:

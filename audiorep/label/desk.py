@@ -4,8 +4,10 @@ answer."""
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -21,7 +23,8 @@ from audiorep.label.journal import add_answer, answers_since, undo
 from audiorep.label.queries import add_query
 from audiorep.label.settle import Settled, current, settle
 from audiorep.label.store import Store
-from audiorep.select.pool import Pool, Selector
+from audiorep.select.pool import Chosen, Pool, Selector
+from audiorep.select.scores import ambiguous
 from audiorep.types import generator
 
 log = logging.getLogger(__name__)
@@ -73,18 +76,37 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A row, and why it is asked: its score and its rank, from 1, among the `of` clips of a query; 0: it is not of the
+    newest query, but was begun before."""
+
+    row: int
+    score: float
+    rank: int
+    of: int
+    query: int | None
+
+
+@dataclass(frozen=True)
 class Round:
-    """What one model asks. query: its id in the store. order, score: rows, the most wanted first, and why. p: class
-    probabilities of all rows by the classes of that time; None: there is no model yet."""
+    """What one model asks. questions: the most wanted first. p: class probabilities of all rows by the classes of that
+    time; None: there is no model yet. seen: id of the last answer that it has learned from. ambiguous: rows that are unclear
+    in themselves, whatever the model (`audiorep.select.scores.ambiguous`); None: one pass cannot tell."""
 
     number: int
-    query: int | None
-    order: Int[np.ndarray, " k"]
-    score: Float[np.ndarray, " k"]
+    questions: tuple[Question, ...]
     p: Float[np.ndarray, "n c"] | None
     classes: tuple[str, ...]
     model: str
-    answers: int
+    seen: int
+    ambiguous: Bool[np.ndarray, " n"] | None = None
+
+    def guess(self, row: int, most: int = 3) -> list[tuple[str, float]]:
+        """What the model would say: the likeliest classes with their probabilities."""
+        if self.p is None:
+            return []
+        p = self.p[row]
+        return [(self.classes[c], float(p[c])) for c in np.argsort(-p, kind="stable")[:most]]
 
 
 class Desk:
@@ -98,17 +120,21 @@ class Desk:
         self.said: dict[int, list[Answer]] = {}
         self.verdicts: dict[int, Settled] = {}
         self.answered = np.zeros(len(told.clips), bool)
-        self.leases: dict[int, tuple[str, float]] = {}
+        self.begun: dict[int, Question] = {}
+        self.differing: set[int] = set()
+        self.tally: Counter[str] = Counter()
+        self.leases: dict[int, dict[str, tuple[float, Question | None]]] = {}
         self.guesses: dict[int, tuple[str, int]] = {}
         self.history: list[progress.Figures] = []
         self.failed = ""
-        self.seen = 0
-        self.round = Round(0, None, np.empty(0, np.int64), np.empty(0), None, (), "", 0)
+        self.seen = self.news = 0
+        self.round = Round(0, (), None, (), "", 0)
         self.due, self.closing = threading.Event(), threading.Event()
         self.worker = threading.Thread(target=self.work, name="learning", daemon=True)
         rng = np.random.default_rng(settings.seed)
         free = np.flatnonzero(told.usable & ~told.held_out)
         self.stop_set = np.sort(rng.permutation(free)[:STOP_SET])
+        self.square = told.x.square().sum(1)
         self.poll()
 
     # ------------------------------------------------------------ life
@@ -116,6 +142,7 @@ class Desk:
     def open(self) -> None:
         """Begin to learn."""
         self.learn()
+        self.due.clear()
         self.worker.start()
 
     def close(self) -> None:
@@ -135,10 +162,9 @@ class Desk:
                 return
             try:
                 self.learn()
-                self.failed = ""
             except Exception as error:  # answering goes on with the questions that there are
-                self.failed = str(error)
-                log.warning("learning from the answers failed: %s", error)
+                self.failed = reason(error)
+                log.warning("choosing what to ask failed: %s", self.failed)
 
     # ------------------------------------------------------------ answers
 
@@ -148,44 +174,65 @@ class Desk:
             new = answers_since(self.store, self.seen)
             if not new:
                 return
-            self.seen = new[-1].id
             clips = list(dict.fromkeys(a.clip for a in new if a.clip in self.row))
             latest: dict[str, list[Answer]] = {clip: [] for clip in clips}
             for one in current(self.store, clips if len(clips) < len(self.row) // 2 else None):
                 if one.clip in latest:
                     latest[one.clip].append(one)
             for clip, answers in latest.items():
-                row = self.row[clip]
-                self.said[row], self.answered[row] = answers, bool(answers)
-                settled = settle(answers, several=self.settings.several)
-                self.verdicts.pop(row, None)
-                if settled is not None:
-                    self.verdicts[row] = settled
-                for name in (name for one in answers for name in one.labels if name not in self.classes):
-                    self.classes.append(name)
+                self.take_in(self.row[clip], answers)
+            self.seen = new[-1].id
+            self.news += len(new)
+            if self.news >= (self.settings.batch if self.round.p is not None else min(FIRST, self.settings.batch)):
+                self.due.set()
+
+    def take_in(self, row: int, answers: list[Answer]) -> None:
+        """What is now said of a row, by each annotator."""
+        self.tally.subtract(one.annotator for one in self.said.get(row, ()) if one.source != "adjudication")
+        self.tally.update(one.annotator for one in answers if one.source != "adjudication")
+        self.said[row], self.answered[row] = answers, bool(answers)
+        settled = settle(answers, several=self.settings.several)
+        self.verdicts.pop(row, None)
+        if settled is not None:
+            self.verdicts[row] = settled
+        votes = [one for one in answers if one.kind != "skip"]
+        (self.differing.add if settled is None and len(votes) > 1 else self.differing.discard)(row)
+        self.begun.pop(row, None)
+        if 0 < len(votes) < self.settings.overlap and all(one.source == "page" for one in votes):
+            self.begun[row] = Question(row, np.nan, 0, 0, votes[0].query)
+        for name in (name for one in answers for name in one.labels if name not in self.classes):
+            self.classes.append(name)
 
     def answer(self, answer: Answer) -> Answer:
-        """Store an answer; it is on disk when this returns."""
+        """Store an answer; it is on disk when this returns.
+
+        Raises:
+            AudiorepError: not one class, where a clip has but one; or as `add_answer`.
+        """
         row = self.at(answer.clip)
+        if answer.kind == "label" and not self.settings.several and list(answer.labels.values()) != [True]:
+            raise AudiorepError(
+                f"answer.labels={answer.labels}: one class that is there is needed; several: labels.multilabel=true"
+            )
         stored = add_answer(self.store, answer)
         with self.lock:
-            guess = self.guess(row)
-            if guess and answer.kind == "label" and stored.key == answer.key and row not in self.guesses:
+            guess = [] if self.answered[row] else self.round.guess(row, 1)  # one that has not heard the answer
+            if guess and answer.kind == "label" and row not in self.guesses:
                 there = [name for name, present in answer.labels.items() if present]
                 self.guesses[row] = (guess[0][0], int(guess[0][0] in there))
-            self.leases.pop(row, None)
+            self.release(row, answer.annotator)
             self.poll()
-            self.maybe_learn()
         return stored
 
     def take_back(self, key: str, annotator: str) -> Answer:
-        """Undo the annotator's last answer."""
+        """Undo the annotator's last answer; its clip is asked again."""
         taken = undo(self.store, key, annotator)
         with self.lock:
             row = self.row.get(taken.clip)
             if row is not None:
+                was = next((one for one in self.said.get(row, ()) if one.id == taken.undoes), None)
                 self.guesses.pop(row, None)
-                self.leases[row] = (annotator, time.monotonic())
+                self.lease(row, annotator, Question(row, np.nan, 0, 0, was.query if was else None))
             self.poll()
         return taken
 
@@ -206,85 +253,121 @@ class Desk:
             raise AudiorepError(f"there is no clip {clip!r} in this corpus: reload the page")
         return self.row[clip]
 
-    def open_to(self, row: int, annotator: str) -> bool:
-        """Whether this annotator may be asked about a row: it was neither answered by them nor often enough by others."""
-        said = [one for one in self.said.get(row, ()) if one.source != "import" or one.kind != "skip"]
-        if any(one.annotator == annotator or one.source in ("import", "adjudication") for one in said):
-            return False
-        return sum(one.kind != "skip" for one in said) < self.settings.overlap
+    def spoil(self, row: int) -> None:
+        """A row that turned out not to be decodable: it is not asked any more."""
+        with self.lock:
+            self.told.usable[row] = False
 
     # ------------------------------------------------------------ questions
 
-    def next(self, annotator: str, count: int = 1) -> list[tuple[int, float, int]]:
-        """The next questions for an annotator: (row, score, rank), leased to them."""
+    def holders(self, row: int) -> set[str]:
+        """Who has a row before them now."""
+        now, held = time.monotonic(), self.leases.get(row, {})
+        for name in [name for name, (since, _) in held.items() if now - since >= LEASE_S]:
+            self.release(row, name)
+        return set(held)
+
+    def lease(self, row: int, annotator: str, question: Question | None = None) -> None:
+        """Note that a row is before somebody; question: to be asked again if they come back without having answered."""
+        held = self.leases.setdefault(row, {})
+        held[annotator] = (time.monotonic(), question or held.get(annotator, (0.0, None))[1])
+
+    def release(self, row: int, annotator: str) -> None:
+        """A row is not before somebody any more."""
+        held = self.leases.get(row, {})
+        held.pop(annotator, None)
+        if not held:
+            self.leases.pop(row, None)
+
+    def open_to(self, row: int, annotator: str) -> bool:
+        """Whether this annotator may be asked about a row: it was not answered by them, nor by or handed to as many others
+        as are wanted."""
+        said = self.said.get(row, ())
+        if any(one.annotator == annotator or one.source in ("import", "adjudication") for one in said):
+            return False
+        others = {one.annotator for one in said if one.kind != "skip"} | self.holders(row) - {annotator}
+        return bool(self.told.usable[row]) and len(others) < self.settings.overlap
+
+    def next(self, annotator: str, count: int = 1) -> list[Question]:
+        """The next questions for an annotator, leased to them: what they left unanswered, what others have begun, then what
+        the newest query asks."""
         with self.lock:
             self.poll()
-            now, found = time.monotonic(), []
-            for rank, (row, score) in enumerate(zip(self.round.order.tolist(), self.round.score.tolist(), strict=True)):
-                holder, since = self.leases.get(row, ("", -LEASE_S))
-                held = holder not in ("", annotator) and now - since < LEASE_S and self.settings.overlap == 1
-                if not held and self.open_to(row, annotator):
-                    self.leases[row] = (annotator, now)
-                    found.append((row, score, rank + 1))
-                    if len(found) == count:
-                        break
-            if len(found) < count:
+            left = [held[annotator][1] for row, held in list(self.leases.items()) if annotator in self.holders(row)]
+            candidates = chain((one for one in left if one), self.begun.values(), self.round.questions)
+            found: dict[int, Question] = {}
+            for one in candidates:
+                if len(found) < count and one.row not in found and self.open_to(one.row, annotator):
+                    found[one.row] = one
+            for one in found.values():
+                self.lease(one.row, annotator, one)
+            if len(found) < count and len(self.unasked()):
                 self.due.set()
-            return found
+            return list(found.values())
 
     def review(self, annotator: str, count: int = 1) -> list[tuple[int, str, float]]:
         """What should be looked at again, worst first: (row, class, score) of detections, or where there are none, of
-        labels that the model doubts."""
+        labels that the model doubts and that no more than `overlap` people gave."""
         with self.lock:
             self.poll()
-            if self.told.detected:
-                rows = sorted(self.told.detected, key=lambda row: self.told.detected[row][1])
-                open_rows = (row for row in rows if self.told.usable[row] and self.open_to(row, annotator))
-                return [(row, *self.told.detected[row]) for row in open_rows][:count]
-            p, number = self.round.p, {name: c for c, name in enumerate(self.round.classes)}
-            doubted: list[tuple[int, str, float]] = []
-            for row, settled in self.verdicts.items():
-                mine = any(one.annotator == annotator and one.source != "import" for one in self.said[row])
-                if settled.kind != "label" or mine or p is None:
-                    continue
-                for name, there in settled.labels.items():
-                    if name in number:
-                        q = float(p[row, number[name]])
-                        doubted.append((row, name, q if there else 1.0 - q))
-            return sorted(doubted, key=lambda one: one[2])[:count]
+            detected = ((row, *self.told.detected[row]) for row in self.told.detected if self.open_to(row, annotator))
+            doubted = () if self.told.detected else self.doubted(annotator)
+            found = sorted(chain(detected, doubted), key=lambda one: one[2])[:count]
+            for row, _, _ in found:
+                self.lease(row, annotator)
+            return found
 
-    def alike(self, row: int, count: int) -> list[int]:
-        """Rows that were not answered yet and whose embeddings are nearest, that one first."""
+    def doubted(self, annotator: str) -> Iterator[tuple[int, str, float]]:
+        """(row, class, what the model gives for it) of labels that others gave, and that are not in others' hands."""
+        number = {name: c for c, name in enumerate(self.round.classes)}
+        for row, settled in self.verdicts.items():
+            said = [one for one in self.said[row] if one.kind != "skip"]
+            mine = any(one.annotator == annotator and one.source != "import" for one in self.said[row])
+            looked = len(said) + len(self.holders(row) - {annotator}) > self.settings.overlap
+            if self.round.p is None or mine or looked or settled.how == "adjudicated" or not self.told.usable[row]:
+                continue
+            for name, there in settled.labels.items():
+                if name in number:
+                    q = float(self.round.p[row, number[name]])
+                    yield row, name, q if there else 1.0 - q
+
+    def alike(self, row: int, annotator: str, count: int) -> list[int]:
+        """Rows that were not answered yet and whose embeddings are nearest, that one first; leased to the annotator."""
+        apart = self.apart(row)
         with self.lock:
             self.poll()
             free = self.unanswered()
-        apart = (self.told.x[torch.from_numpy(free)] - self.told.x[row]).square().sum(1)
-        nearest = free[apart.argsort()[: count + 1].numpy()].tolist()
-        return [row, *(other for other in nearest if other != row)][:count]
+            found = [row]
+            for other in free[apart[torch.from_numpy(free)].argsort().numpy()].tolist():
+                if len(found) >= count:
+                    break
+                if other != row and self.open_to(other, annotator):
+                    found.append(other)
+            for one in found:
+                self.lease(one, annotator)
+        return found
+
+    def apart(self, row: int) -> Float[Tensor, " n"]:
+        """Squared distances of all rows from one."""
+        return (self.square + self.square[row] - 2.0 * (self.told.x @ self.told.x[row])).clamp_min_(0.0)
 
     def neighbours(self, row: int) -> list[tuple[int, str, float]]:
         """The nearest answered clips: (row, class, distance), in standard deviations a dimension."""
         with self.lock:
-            known = {r: c for r, c in self.labels().items() if r != row}
-        if not known:
-            return []
-        rows = np.fromiter(known, np.int64)
+            rows = np.array([r for r, one in self.verdicts.items() if one.kind == "label" and r != row], np.int64)
+        rows = rows[self.told.usable[rows]]
         apart = (self.told.x[torch.from_numpy(rows)] - self.told.x[row]).square().mean(1).sqrt()
         best = apart.argsort()[:NEIGHBOURS].tolist()
-        return [(int(rows[i]), "|".join(known[int(rows[i])]), float(apart[i])) for i in best]
+        with self.lock:
+            known = self.labels([int(rows[i]) for i in best])
+        return [(int(rows[i]), "|".join(known[int(rows[i])]), float(apart[i])) for i in best if int(rows[i]) in known]
 
-    def guess(self, row: int, most: int = 3) -> list[tuple[str, float]]:
-        """What the model would say: the likeliest classes with their probabilities."""
-        if self.round.p is None:
-            return []
-        p = self.round.p[row]
-        return [(self.round.classes[c], float(p[c])) for c in np.argsort(-p)[:most]]
-
-    def labels(self) -> dict[int, tuple[str, ...]]:
-        """The classes of the rows that are settled as labelled."""
+    def labels(self, rows: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """The classes of those rows that are settled as labelled."""
+        known = {row: self.verdicts[row] for row in rows if row in self.verdicts}
         return {
             row: tuple(name for name, there in settled.labels.items() if there)
-            for row, settled in self.verdicts.items()
+            for row, settled in known.items()
             if settled.kind == "label"
         }
 
@@ -292,13 +375,12 @@ class Desk:
         """Rows that nobody has answered."""
         return np.flatnonzero(self.told.usable & ~self.told.held_out & ~self.answered)
 
-    # ------------------------------------------------------------ learning
+    def unasked(self) -> Int[np.ndarray, " k"]:
+        """Rows that nobody has answered or has before them now."""
+        free = self.unanswered()
+        return free[~np.isin(free, [row for row in list(self.leases) if self.holders(row)])]
 
-    def maybe_learn(self) -> None:
-        """Learn where a batch was answered since the last time, or, as long as there is no model, `FIRST` clips."""
-        wanted = self.settings.batch if self.round.p is not None else min(FIRST, self.settings.batch)
-        if int(self.answered.sum()) - self.round.answers >= wanted:
-            self.due.set()
+    # ------------------------------------------------------------ learning
 
     def taught(self) -> tuple[np.ndarray, Answers, tuple[str, ...]]:
         """Rows that the head learns from, what was answered, and the classes."""
@@ -309,6 +391,8 @@ class Desk:
         for row, settled in self.verdicts.items():
             if not self.told.usable[row] or settled.kind not in (("label", "noise") if several else ("label",)):
                 continue
+            if not several and list(settled.labels.values()) != [True]:  # said where clips could have several labels
+                continue
             line = np.full(len(classes), np.nan if several and settled.kind == "label" else 0.0)
             for name, there in settled.labels.items():
                 line[number[name]] = float(there)
@@ -318,38 +402,68 @@ class Desk:
         return np.array(rows, np.int64), torch.from_numpy(np.array(answers).reshape(-1, width)).float(), classes
 
     def learn(self) -> None:
-        """Train on what is settled, choose the next questions, and swap them in."""
+        """Train on what is settled, choose the next questions, and swap them in. Where training fails, it is chosen as if
+        there were no model, and the one before goes on guessing."""
         with self.lock:
             self.poll()
             rows, answers, classes = self.taught()
-            answered, free = int(self.answered.sum()), self.unanswered()
-        settings, x = self.settings, self.told.x
-        rng = generator(settings.seed, answered)
-        use = ~self.told.held_out[rows]
-        model = progress.train(settings.head, x, rows[use], answers[use], settings.several, rng)
-        if model is None:
-            p, log_p, selector = None, None, settings.first
-        else:
-            said = model(x)
-            p = said.exp().mean(0).numpy()
-            log_p, selector = said[:, torch.from_numpy(free)], settings.selector
-        asked = torch.from_numpy(rows[use])
-        label = answers[use] if settings.several else answers[use].argmax(1)
-        spent = min(1.0, len(rows) / max(1, settings.budget))
-        pool = Pool(x[torch.from_numpy(free)], log_p, x[asked], label, settings.several, None, spent)
-        chosen = selector.select(pool, min(settings.batch + settings.batch // 2, len(free)), rng)
-        order = free[chosen.rows.numpy()]
-        score = chosen.score.double().numpy()
-        number = self.round.number + 1
-        name = f"head-{number}" if p is not None else ""
-        query = None
-        if len(order):
-            scores = {self.told.clips[row].id: float(s) for row, s in zip(order.tolist(), score, strict=True)}
-            query = add_query(self.store, name, settings.selector_name, settings.seed, scores).id
+            answered, free, seen, news = int(self.answered.sum()), self.unasked(), self.seen, self.news
+        use, failed = ~self.told.held_out[rows], ""
+        known, said = (rows[use], answers[use]), None
+        rng = generator(self.settings.seed, answered)
+        try:
+            model = progress.train(self.settings.head, self.told.x, *known, self.settings.several, rng)
+            said = None if model is None else model(self.told.x)
+            chosen = self.choose(free, said, *known, rng)
+        except Exception as error:
+            failed, said = reason(error), None
+            log.warning("learning from the answers failed: %s", failed)
+            chosen = self.choose(free, None, *known, rng)
+        p = None if said is None else said.exp().mean(0).numpy()
+        unclear = ambiguous(said, self.settings.several).numpy() if said is not None and len(said) > 1 else None
+        before = self.round
         found = progress.figures(
-            len(rows), p, self.round.p, self.stop_set, rows[~use], answers[~use], list(self.guesses.values()),
-            settings.several,
+            len(rows), p, before.p, self.stop_set, rows[~use], answers[~use], list(self.guesses.values()),
+            self.settings.several,
         )  # fmt: skip
+        if failed:
+            p, classes, name, unclear = before.p, before.classes, before.model, before.ambiguous
+        else:
+            name = "" if p is None else f"head-{seen}"
+        questions = self.query(free[chosen.rows.numpy()], chosen, name)
         with self.lock:
-            self.history.append(found)
-            self.round = Round(number, query, order, score, p, classes, name, answered)
+            if not failed and (seen != before.seen or not self.history):
+                self.history.append(found)
+            self.failed, self.news = failed, self.news - news
+            self.round = Round(before.number + 1, questions, p, classes, name, seen, unclear)
+
+    def choose(
+        self, free: np.ndarray, said: Tensor | None, rows: np.ndarray, answers: Answers, rng: torch.Generator
+    ) -> Chosen:
+        """What to ask of the rows `free`, given what a model says of all rows (None: there is none) and what is known."""
+        settings, x = self.settings, self.told.x
+        pool = Pool(
+            x[torch.from_numpy(free)],
+            None if said is None else said[:, torch.from_numpy(free)],
+            x[torch.from_numpy(rows)],
+            answers if settings.several else answers.argmax(1),
+            settings.several,
+            None,
+            min(1.0, len(rows) / settings.budget),
+        )
+        selector = settings.first if said is None else settings.selector
+        return selector.select(pool, min(settings.batch + settings.batch // 2, len(free)), rng)
+
+    def query(self, order: np.ndarray, chosen: Chosen, model: str) -> tuple[Question, ...]:
+        """Keep in the store what is asked."""
+        if not len(order):
+            return ()
+        scores = dict(zip(order.tolist(), chosen.score.double().tolist(), strict=True))
+        by_id = {self.told.clips[row].id: score for row, score in scores.items()}
+        id = add_query(self.store, model, self.settings.selector_name, self.settings.seed, by_id).id
+        return tuple(Question(row, score, i + 1, len(scores), id) for i, (row, score) in enumerate(scores.items()))
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return (str(error) or type(error).__name__).splitlines()[0]

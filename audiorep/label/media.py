@@ -24,8 +24,8 @@ BROWSER_HZ = (8000, 48000)
 
 WIDTH, HEIGHT = 800, 256
 PALETTE = np.rint(255.0 * colormaps["magma"](np.arange(256))[:, :3]).astype(np.uint8).tobytes()
-WINDOW_PIXELS = 4
-"""Length of the analysis window, in columns of the picture."""
+WINDOW_PIXELS, LONGEST_WINDOW = 4, 8192
+"""Length of the analysis window, in columns of the picture, and in samples at most."""
 
 LOUDEST_DB = 0.995
 """The part of all points that lie below full brightness."""
@@ -80,26 +80,30 @@ def samples_of(stretch: Stretch) -> Float[np.ndarray, " t"]:
 
 def decibels(
     wave: Float[np.ndarray, " t"], rate_hz: int, low_hz: float, high_hz: float, width: int, height: int
-) -> Float[np.ndarray, "f n"]:
-    """Power in dB, a column a pixel; rows from `low_hz` up to `high_hz`, as many as there are bins, at least 2.
+) -> Float[np.ndarray, "height width"]:
+    """Power in dB: a column for each `width`-th part of the time, rows from `low_hz` up to `high_hz`; of what falls into one
+    point, the loudest.
 
-    The hop is ``t / width`` samples, the Hann window `WINDOW_PIXELS` hops, but never so short that fewer than `height`
-    bins lie in the band.
+    The Hann window is `WINDOW_PIXELS` columns long, but never so short that a row has no bin of its own, and of `LONGEST_WINDOW`
+    samples at most; beyond it, rows share bins.
     """
     hop = max(1, len(wave) // width)
     bins = int(np.ceil(height * rate_hz / (high_hz - low_hz)))
-    size = int(2 ** np.ceil(np.log2(np.clip(max(WINDOW_PIXELS * hop, bins), 64, 8192))))
-    padded = np.pad(wave, (0, max(0, size - len(wave))))
+    size = int(2 ** np.ceil(np.log2(np.clip(max(WINDOW_PIXELS * hop, bins), 64, LONGEST_WINDOW))))
     spectrum = torch.stft(
-        torch.from_numpy(padded.astype(np.float32)), size, hop, window=torch.hann_window(size), return_complex=True,
+        torch.from_numpy(wave.astype(np.float32)), size, hop, window=torch.hann_window(size), return_complex=True,
         pad_mode="constant",
     )  # fmt: skip
-    power = spectrum.abs().square().numpy()
-    hz = np.arange(len(power)) * rate_hz / size
-    inside = (hz >= low_hz) & (hz <= high_hz)
-    if inside.sum() < 2:
-        inside = np.isin(np.arange(len(hz)), np.argsort(np.abs(hz - (low_hz + high_hz) / 2.0))[:2])
-    return np.asarray(10.0 * np.log10(power[inside] + 1e-12))
+    hz, samples = np.linspace(low_hz, high_hz, height + 1), np.linspace(0.0, len(wave), width + 1)
+    found = loudest(loudest(spectrum.abs().square().numpy(), hz * size / rate_hz, 0), samples / hop, 1)
+    return np.asarray(10.0 * np.log10(found + 1e-12))
+
+
+def loudest(x: Float[np.ndarray, "f n"], edges: Float[np.ndarray, " k"], axis: int) -> Float[np.ndarray, "g m"]:
+    """The largest value between each two edges, which count along the axis; where nothing lies between, the nearest."""
+    first = np.clip(np.rint(edges).astype(np.int64), 0, x.shape[axis] - 1)
+    kept = x.take(np.arange(max(first[-1], first[-2] + 1)), axis)
+    return np.asarray(np.maximum.reduceat(kept, first[:-1], axis))
 
 
 def spectrogram_png(
@@ -110,7 +114,8 @@ def spectrogram_png(
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> bytes:
-    """A picture without axes: time to the right, frequency upwards, `range_db` below the loudest points black."""
+    """A picture of `width` by `height` without axes: time to the right, frequency upwards, `range_db` below the loudest
+    points black."""
     nyquist = stretch.rate_hz / 2.0
     high = nyquist if high_hz is None else min(nyquist, high_hz)
     low = min(max(0.0, low_hz), 0.95 * high)

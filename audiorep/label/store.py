@@ -25,6 +25,8 @@ WRITE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_loc
 has read up to id n misses none below it."""
 
 TURN: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {"sqlite": Lock, "postgresql": nullcontext}
+"""Within a process SQLite's writers queue here: its own waiting is unfair, some wait seconds; and none writes while another
+moves the log into the file, which SQLite before 3.51.3 may get wrong (sqlite.org/wal.html, the WAL-reset bug)."""
 
 FAULT = {"sqlite": "PRAGMA quick_check(1)", "postgresql": "SELECT 'ok'"}
 """Says ok, or what is damaged."""
@@ -41,7 +43,7 @@ class Store:
 
     engine: Engine
     name: str  # as shown to people: without a password
-    turn: AbstractContextManager[Any]  # of this process's writers, who would wake each other up in no fair order
+    turn: AbstractContextManager[Any]  # of this process's writers, see TURN
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -85,7 +87,7 @@ def open_store(address: str | Path) -> Store:
             `-shm`); or ``postgresql+psycopg://USER@HOST/DATABASE``.
 
     An answer is stored when the call that adds it returns: write-ahead log with ``synchronous=FULL``, or
-    ``synchronous_commit`` at least `on`.
+    ``synchronous_commit`` not `off`.
 
     Raises:
         AudiorepError: an address of another kind, no driver, no server, no permission, a file that is no database or

@@ -81,12 +81,13 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
     store = open_store(out / STORE if cfg.store is None else str(cfg.store))
     try:
         clips, first_rows = one_each(store, clips_of(manifest, folder))
-        new, old = import_labels(store, manifest, folder, IMPORTED, several)
+        claims = cfg.detections is not None and Path(str(cfg.detections)).resolve() == path.resolve()
+        new, old = (0, 0) if claims else import_labels(store, manifest, folder, IMPORTED, several)
         if new or old:
             log.info("%d label(s) of the corpus are in the store, %d of them new", new + old, new)
         held_out = np.zeros(len(clips), bool)
         test = np.intersect1d(corpus.split.test, np.flatnonzero(corpus.labelled))
-        held_out[np.isin(first_rows, test)] = True
+        held_out[np.isin(first_rows, test)] = not claims  # what is only claimed judges nothing
         classes = list(dict.fromkeys([*corpus.classes, *map(str, cfg.classes)]))
         usable = known[first_rows]
         seconds = {path: info.duration_s for path, info in manifest.files.items()}

@@ -368,6 +368,7 @@ function drawWhy() {
     ? why.said.map(one => `${one.annotator}: ${one.kind === "label" ? Object.keys(one.labels).filter(n => one.labels[n]).join(", ") : one.kind}`).join("; ")
     : why.claim ? `${why.what} as ${why.claim}, ${why.what === "detected" ? "score" : "probability by the model"} ${why.score ?? "?"}`
     : why.rank ? `Number ${why.rank} of ${why.of} that ${why.selector.replaceAll("_", " ")} wants to know${why.score === null ? "" : `, score ${why.score}`}.` : "";
+  if (card.ambiguous) $("why").textContent += " Ambiguous: every version of the model wavers here, so it may be unclear to anybody.";
   $("guess").replaceChildren(...card.guess.map(({ name, p }) => {
     const bar = document.createElement("div"), track = document.createElement("span"), fill = document.createElement("i");
     bar.className = "bar";
