@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from audiorep.data.audio import AudioInfo, probe
+from audiorep.data.quarantine import list_of, quarantined_paths
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import atomic
 
@@ -165,7 +166,16 @@ def read_corpus(
     table = canonical(format.read(source, beside), source)
     if not len(table):
         raise AudiorepError(f"{source}: no rows")
-    return scan(table, progress)
+    listed = quarantined_paths(source)
+    away = table["path"].isin(listed)
+    if away.all():
+        raise AudiorepError(
+            f"every recording of {source} is on its quarantine list {list_of(source)}: take some off it"
+        )
+    named = [path for path in dict.fromkeys(table["path"]) if path in listed]
+    manifest = scan(table[~away].reset_index(drop=True), progress)
+    left_out = tuple(Quarantined(path, None, f"quarantined: {listed[path]}") for path in named)
+    return replace(manifest, quarantined=(*manifest.quarantined, *left_out))
 
 
 def write_manifest(frame: pd.DataFrame, out: Path) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiorep.data import check as doctor
-from audiorep.data.check import as_json, check
 from audiorep.data.formats.table import Table
 from audiorep.data.manifest import Manifest, read_corpus
+from audiorep.doctor import recording as doctor
+from audiorep.doctor.examine import as_json
+from audiorep.doctor.examine import examine as check
 
 RATE_HZ = 8000
 
@@ -80,9 +81,9 @@ def test_every_planted_defect_is_found(tmp_path):
     assert all(f.detail and "\n" not in f.detail for f in found)
 
 
-def test_a_dead_recorder_with_an_offset_is_silent(tmp_path):
+def test_a_dead_recorder_with_an_offset_is_constant(tmp_path):
     waves = {f"{i}.wav": call(i) for i in range(3)} | {"dead.wav": np.full(RATE_HZ, 0.02)}
-    assert ("warning", "silent", "dead.wav") in kinds(corpus(tmp_path, waves))
+    assert ("warning", "constant", "dead.wav") in kinds(corpus(tmp_path, waves))
 
 
 @pytest.mark.parametrize("gain,found", [(1.0, False), (20.0, True)])
@@ -97,7 +98,9 @@ def test_unlabelled_rows_are_not_single_examples(tmp_path):
 
 def test_rows_of_one_time_but_different_labels_are_no_duplicates(tmp_path):
     lines = ["0.wav,0,0.5,a", "0.wav,0,0.5,b", "1.wav,0,0.5,a", "1.wav,0,0.5,b"]
-    assert kinds(clean(tmp_path, lines)) == []
+    found = kinds(clean(tmp_path, lines))
+    assert found == [("warning", "two labels for one sound", name) for name in ("0.wav", "1.wav")]
+    assert check(clean(tmp_path, lines), multilabel=True) == []
 
 
 def test_a_long_recording_is_read_in_blocks_with_the_same_findings(tmp_path, monkeypatch):
@@ -108,7 +111,7 @@ def test_a_long_recording_is_read_in_blocks_with_the_same_findings(tmp_path, mon
     whole = check(manifest)
     monkeypatch.setattr(doctor, "BLOCK", 1000)
     assert check(manifest) == whole
-    assert {finding.kind for finding in whole} == {"DC offset", "silent"}
+    assert {finding.kind for finding in whole} == {"DC offset", "silent", "near duplicate"}
 
 
 def test_progress_is_told_for_each_recording(tmp_path):
