@@ -209,6 +209,31 @@ def test_kmeans_leaves_no_cluster_empty_even_of_duplicates(differing, count):
             assert inertia(x, centroids, assignment) < 1e-10
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_weighted_kmeans_is_about_as_good_as_scikit_learn(seed):
+    x, _ = blobs(seed, 2.0)
+    weight = torch.rand(len(x), generator=generator(seed)) ** 4 + 1e-3
+
+    def weighted(centroids: Tensor, assignment: Tensor) -> float:
+        return float(((x - centroids[assignment]).square().sum(1) * weight).sum())
+
+    runs = [kmeans(x, 6, generator(seed, draw), 100, weight) for draw in range(8)]
+    theirs = KMeans(6, n_init=8, random_state=seed).fit(x.numpy(), sample_weight=weight.numpy())
+    assert min(weighted(*run) for run in runs) < 1.03 * theirs.inertia_
+    centroids, assignment = runs[0]
+    for j in range(6):
+        rows = assignment == j
+        expected = (x[rows] * weight[rows, None]).sum(0) / weight[rows].sum()
+        torch.testing.assert_close(centroids[j], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_equal_weights_are_none():
+    x, _ = blobs(0, 0.02)
+    for weight in (None, torch.full((len(x),), 0.3)):
+        centroids, assignment = kmeans(x, 6, generator(4), weight=weight)
+        assert inertia(x, centroids, assignment) < 0.5
+
+
 def test_more_clusters_than_rows_are_refused():
     with pytest.raises(AudiorepError, match=r"11 clusters of 10 rows.*fewer clusters"):
         kmeans(torch.zeros(10, 3), 11, generator(0))

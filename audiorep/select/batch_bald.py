@@ -61,7 +61,7 @@ def asked(known: Configurations, p: Float[Tensor, "q m k"], limit: int, rng: tor
     They are drawn at even distances along the sum of probabilities (systematic sampling), by one number a question: a
     configuration with probability P is drawn limit P times, rounded up or down.
 
-    Source: Kitagawa 1996, doi:10.1080/10618600.1996.10474692, appendix (systematic resampling).
+    Source: Kitagawa 1996, doi:10.1080/10618600.1996.10474692 (systematic resampling).
     """
     questions, size, members = known.posterior.shape
     k = p.shape[2]
@@ -89,7 +89,7 @@ def batch_bald(
     As answers tell less the more is known, the gain of an earlier step bounds that of a later one: only clips whose
     bound is above the best gain are looked at again, which changes nothing (with sampled configurations next to nothing).
 
-    Source: Kirsch et al. 2019, arXiv:1906.08158, eq. 8 and algorithm 1; Minoux 1978, doi:10.1007/BFb0006528 (bounds).
+    Source: Kirsch et al. 2019, arXiv:1906.08158, algorithm 1; Minoux 1978, doi:10.1007/BFb0006528 (bounds).
     """
     known = nothing_asked(p)
     bound = gain(known, p)

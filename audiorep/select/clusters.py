@@ -20,7 +20,7 @@ def typicality(x: Float[Tensor, "n d"], others: Float[Tensor, "s d"], neighbours
     Args:
         others: rows among which the neighbours are; the rows of x are among them.
 
-    Source: Hacohen et al. 2022, arXiv:2202.02794, eq. 4.
+    Source: Hacohen et al. 2022, arXiv:2202.02794, section 3.
     """
     count = min(neighbours, len(others) - 1)
     if count < 1:
@@ -45,14 +45,15 @@ class TypiClust(Selector):
     Args:
         neighbours: that typicality looks at.
         clusters: at most.
-        smallest: clusters with fewer clips come last, as those are outliers.
+        smallest: clusters with fewer clips come after the others, as those are outliers.
         sample: clips that k-means sees and that typicality compares within a cluster; the others join the nearest centre.
         normalise: compare directions from the mean (see `audiorep.select.geometry.placed`); False: places.
 
     Raises:
         AudiorepError: a number below 1.
 
-    Source: Hacohen et al. 2022, arXiv:2202.02794, section 3.2 (20 neighbours; at most 500 clusters, of 5 at least).
+    Source: Hacohen et al. 2022, arXiv:2202.02794, section 3; 20 neighbours and 500 clusters as there, where clusters of
+    fewer than 5 are never asked.
     """
 
     def __init__(
@@ -77,16 +78,15 @@ class TypiClust(Selector):
         rows, score = [], []
         members = [group.tolist() for group in grouped(cluster[: len(x)], count)]
         left = torch.tensor([len(group) for group in members], device=x.device)
-        order = size.float() - (size < self.smallest) * float(len(every))  # the largest first, outliers last
+        wanted = size.float() - (size < self.smallest) * float(len(every))  # the largest first, outliers last
         for _ in range(k):
             fewest = answered.masked_fill(left == 0, len(every) + 1)
-            c = int(torch.where(fewest == fewest.amin(), order, -torch.inf).argmax())
+            c = int(torch.where(fewest == fewest.amin(), wanted, -torch.inf).argmax())
             if c not in ranked:
                 ranked[c] = self.typical(every, cluster == c, torch.tensor(members[c], device=x.device), rng)
-            of_cluster = ranked[c]
-            place = int(len(members[c]) - left[c])
-            rows.append(of_cluster[0][place])
-            score.append(of_cluster[1][place])
+            place = len(members[c]) - int(left[c])
+            rows.append(ranked[c][0][place])
+            score.append(ranked[c][1][place])
             answered[c] += 1
             left[c] -= 1
         return Chosen(torch.tensor(rows, device=x.device), torch.tensor(score, device=x.device))
@@ -126,7 +126,7 @@ class Dbal(Selector):
     Raises:
         AudiorepError: beta below 1.
 
-    Source: Zhdanov 2019, arXiv:1901.05954, section 3 (margin; beta 10 and 50).
+    Source: Zhdanov 2019, arXiv:1901.05954 (with the margin, and beta of 10 and 50).
     """
 
     def __init__(self, score: Score, beta: float = 10.0, passes: bool = False, normalise: bool = True) -> None:

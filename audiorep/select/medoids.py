@@ -85,7 +85,7 @@ def k_medoids(
     Returns:
         The rows, and the part of all rows that each is nearest to (not counting rows nearer to what is fixed).
 
-    Source: Schubert and Rousseeuw 2021, arXiv:2008.05171, section 3 (the change of an exchange, shared by all medoids,
+    Source: Schubert and Rousseeuw 2021, arXiv:2008.05171 (FasterPAM: the change of an exchange, shared by all medoids,
     and eager exchanges). Only blocks, seeds and the fixed medoids are ours.
     """
     best, cost = torch.empty(0, dtype=torch.int64, device=distance.device), float("inf")

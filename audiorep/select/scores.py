@@ -126,7 +126,7 @@ def entropy(log_p: LogProbabilities, several: bool = False, reduce: Reduce = mea
 def disagreement(log_p: LogProbabilities, several: bool = False, reduce: Reduce = mean, votes: bool = False) -> PerClip:
     """``H(1/m sum_m p_m)`` of what the members say; with `votes` of what they decide for, ``p_m`` rounded to 0 and 1.
 
-    Source: Argamon-Engelson and Dagan 1999, arXiv:1106.0220, section 4 (vote entropy); Settles 2009, TR 1648, section 3.2.
+    Source: Argamon-Engelson and Dagan 1999, arXiv:1106.0220 (vote entropy); Settles 2009, TR 1648, section 3.2.
     """
     log_a = log_answers(log_p, several)
     if not votes:

@@ -34,9 +34,9 @@ class Stream:
     Raises:
         AudiorepError: a budget outside [0, 1], or no window.
 
-    Source: a threshold that follows a budget in a stream: Zliobaite et al. 2014, doi:10.1109/TNNLS.2012.2236570, section
-    III (variable uncertainty: it is moved by a factor after each clip). The rank as threshold is a conformal p-value:
-    Vovk et al. 2005, doi:10.1007/b106715, section 2.2 (smoothed).
+    Source: a threshold that follows a budget in a stream: Zliobaite et al. 2014, doi:10.1109/TNNLS.2012.2236570
+    (variable uncertainty: there it is moved by a factor after each clip). The rank as threshold is a smoothed conformal
+    p-value: Vovk et al. 2005, doi:10.1007/b106715.
     """
 
     def __init__(self, budget: float, window: int = 256, seed: int = 0) -> None:

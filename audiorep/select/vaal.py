@@ -70,7 +70,7 @@ def train(
     VAE: ``L_vae(x_l) + L_vae(x_u) - adversary E[log D(z_l) + log D(z_u)]``; discriminator:
     ``-E[log D(z_l) + log(1 - D(z_u))]``.
 
-    Source: Sinha et al. 2019, arXiv:1904.00370, eq. 1-5.
+    Source: Sinha et al. 2019, arXiv:1904.00370, section 3.
     """
     own = [*model.encoder.parameters(), *model.decoder.parameters()]
     vae = torch.optim.Adam(own, lr=rate)

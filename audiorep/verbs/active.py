@@ -68,7 +68,7 @@ def active(cfg: DictConfig) -> dict[str, float]:
             for name, selector in strategies.items():
                 folder = Setting(cfg, corpus, sides.train, out / "runs" / f"{seed}-{name}")
                 learn = learner.bind(scene.x, sides.multilabel, folder)
-                begins = first if selector.needs.probabilities or selector.needs.answered else selector
+                begins = first if selector.needs.trained or selector.needs.answered else selector
                 points: list[Point] = []
                 for point in simulate(scene, selector, begins, learn, metric, batch, budget, seed):
                     points.append(point)

@@ -30,7 +30,7 @@ def scene(rows=90, classes=3, several=False):
 class Watching(Selector):
     """Takes the first clips of the pool, and remembers what it saw."""
 
-    needs = Needs(probabilities=True)
+    needs = Needs(probabilities=True, trained=True)
 
     def __init__(self):
         self.seen = []

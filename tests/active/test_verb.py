@@ -70,7 +70,7 @@ def test_wrong_input_is_refused_in_one_line(toy_corpus, model, tmp_path, capsys)
     (tmp_path / "broken.npz").write_bytes(b"no")
     for more, told in (
         (["beside=[nothing]"], "beside=nothing is no strategy"),
-        (["first=bald"], "needs the probabilities"),
+        (["selector=margin", "first=bald"], "needs the probabilities"),
         (["batch=0"], "at least one clip is asked at a time"),
         (["batch=many"], "batch=many: a whole number or auto is needed"),
         (["budget=1000"], "rows can be asked"),

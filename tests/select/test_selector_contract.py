@@ -55,7 +55,9 @@ def test_it_says_what_it_is(name):
     cfg = config(name)
     assert set(cfg.about) == {"what", "source", "needs", "choose"} and all(cfg.about.values())
     assert ("passes" in cfg.about.needs) == instantiate(cfg.selector).needs.passes
-    assert ("trained" in cfg.about.needs) == instantiate(cfg.selector).needs.probabilities
+    needs = instantiate(cfg.selector).needs
+    assert ("a trained model" in cfg.about.needs) == needs.probabilities
+    assert (cfg.about.needs.startswith("none") or cfg.about.needs.startswith("at least one")) != needs.trained
 
 
 @pytest.mark.parametrize("k", [1, 7, 40, 0])

@@ -12,11 +12,11 @@ def test_what_the_answers_do_not_cover_is_asked_first():
     x[150:, :3] += 2.0  # the second half lies elsewhere
     answered = 0.3 * torch.randn(60, 6, generator=generator(1))  # where the first half is
     pool = make(embedding=x, log_p=None, labelled=answered)
-    selector = Vaal(hidden=32, latent=4, steps=200, rate=1e-3)
-    score = selector.score(pool, generator(0))
+    selector = Vaal(hidden=32, latent=4, steps=150, rate=2e-3)
+    with torch.no_grad():
+        score = selector.score(pool, generator(0))
     assert score[150:].median() > score[:150].median() + 0.1
-    rows = selector.select(pool, 50, generator(0)).rows
-    assert float((rows >= 150).float().mean()) > 0.9
+    assert float((score.topk(50).indices >= 150).float().mean()) > 0.9
     assert ((score > 0.0) & (score < 1.0)).all()
 
 
@@ -33,8 +33,8 @@ def test_the_vae_would_rather_hide_what_the_discriminator_looks_for():
             said = model.looks_answered(model.encode(x)[0]).sigmoid()
         return float(said[:200].mean() - said[200:].mean())
 
-    assert told_apart(0.0) > 0.4
-    assert told_apart(3.0) < 0.5 * told_apart(0.0)
+    freely = told_apart(0.0)
+    assert freely > 0.4 and told_apart(3.0) < 0.5 * freely
 
 
 def test_the_vae_loss_is_its_formula():
