@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio.to_thread
 import pandas as pd
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,12 +22,12 @@ from audiorep.label import discover, progress
 from audiorep.label.agreement import agreement
 from audiorep.label.answer import Answer
 from audiorep.label.answer import check as check_answer
-from audiorep.label.desk import Desk
+from audiorep.label.clips import Clip, get_clips
+from audiorep.label.desk import Desk, Question
 from audiorep.label.exchange import settled_table, write_audacity, write_raven
 from audiorep.label.guard import Guard
-from audiorep.label.journal import add_answer
 from audiorep.label.media import around, sound_wav, spectrogram_png
-from audiorep.label.settle import counts, current, disagreements
+from audiorep.label.settle import current
 
 STATIC = Path(__file__).parent / "static"
 KEYS = "1234567890qwertyioadfjkxcvbm"
@@ -34,6 +35,12 @@ KEYS = "1234567890qwertyioadfjkxcvbm"
 
 MOST = 60
 """Cards sent at once."""
+
+LONGEST_BODY = 1_000_000
+"""Bytes of a request; longer ones are not read."""
+
+LONGEST_TEXT = 2000
+"""Characters of a comment; of the name of a model a tenth."""
 
 Fields = Mapping[str, Any]
 
@@ -49,12 +56,12 @@ class Page:
     def state(self, asked: Fields) -> dict[str, Any]:
         """Everything around the question: classes and their keys, curve, hint, who answered how much."""
         desk = self.desk
-        desk.poll()
-        said = counts(desk.store)
+        with desk.lock:
+            desk.poll()
+            classes, history = list(desk.classes), list(desk.history)
+            people = {name: count for name, count in sorted(desk.tally.items()) if count}
         return {
-            "classes": [
-                {"name": name, "key": key} for name, key in zip(desk.classes, keys_of(desk.classes), strict=True)
-            ],
+            "classes": [{"name": name, "key": key} for name, key in zip(classes, keys_of(classes), strict=True)],
             "several": desk.settings.several,
             "selector": desk.settings.selector_name,
             "round": desk.round.number,
@@ -62,11 +69,11 @@ class Page:
             "clips": len(desk.told.clips),
             "answered": int(desk.answered.sum()),
             "unusable": int((~desk.told.usable).sum()),
-            "history": [vars(one) for one in desk.history],
-            "hint": progress.hint(desk.history),
+            "history": [vars(one) for one in history],
+            "hint": progress.hint(history),
             "failed": desk.failed,
-            "annotators": {name: sum(kinds.values()) for name, kinds in said.kinds.items()},
-            "disagreements": len(disagreements(desk.store, desk.settings.several)),
+            "annotators": people,
+            "disagreements": len(desk.differing),
             "detections": len(desk.told.detected),
         }
 
@@ -80,11 +87,8 @@ class Page:
 
     def ask(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
         """What the selector wants to know."""
-        desk = self.desk
-        of = len(desk.round.order)
         return [
-            self.card(row, {"score": finite(score), "rank": rank, "of": of, "selector": desk.settings.selector_name})
-            for row, score, rank in desk.next(annotator, count)
+            self.asking(one, {"selector": self.desk.settings.selector_name}) for one in self.desk.next(annotator, count)
         ]
 
     def review(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
@@ -97,22 +101,30 @@ class Page:
 
     def alike(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
         """What sounds like a clip and was not answered yet."""
-        return [self.card(row, {}) for row in self.desk.alike(self.desk.at(str(asked.get("clip", ""))), count)]
+        return [
+            self.card(row, {}, alone=False)
+            for row in self.desk.alike(self.desk.at(str(asked.get("clip", ""))), annotator, count)
+        ]
 
     def adjudicate(self, annotator: str, count: int, asked: Fields) -> list[dict[str, Any]]:
         """What annotators disagree about."""
-        found = disagreements(self.desk.store, self.desk.settings.several)
-        cards = []
-        for clip, answers in list(found.items())[:count]:
-            said = [{"annotator": a.annotator, "kind": a.kind, "labels": a.labels} for a in answers]
-            if clip in self.desk.row:
-                cards.append(self.card(self.desk.row[clip], {"said": said}))
-        return cards
+        with self.desk.lock:
+            self.desk.poll()
+            differ = {row: list(self.desk.said[row]) for row in sorted(self.desk.differing)[:count]}
+        return [
+            self.card(row, {"said": [{"annotator": a.annotator, "kind": a.kind, "labels": a.labels} for a in answers]})
+            for row, answers in differ.items()
+        ]
 
-    def card(self, row: int, why: Mapping[str, Any]) -> dict[str, Any]:
-        """One clip as the page shows it."""
-        desk = self.desk
-        clip = desk.told.clips[row]
+    def asking(self, question: Question, why: Mapping[str, Any]) -> dict[str, Any]:
+        """One clip of a query."""
+        known = {"score": finite(question.score), "rank": question.rank, "of": question.of}
+        return {**self.card(question.row, {**known, **why}), "query": question.query}
+
+    def card(self, row: int, why: Mapping[str, Any], alone: bool = True) -> dict[str, Any]:
+        """One clip as the page shows it, alone or among others; it was asked by no query."""
+        desk, seen = self.desk, self.desk.round
+        clip = place_of(desk, self.folder, row)
         problem = ""
         if not desk.told.usable[row]:
             problem = "cannot be decoded"
@@ -120,14 +132,14 @@ class Page:
             problem = f"{Path(clip.path).name} is not where it was: audiorep relink finds it again"
         near = [
             {"clip": desk.told.clips[other].id, "label": name, "distance": round(apart, 3)}
-            for other, name, apart in desk.neighbours(row)
+            for other, name, apart in (desk.neighbours(row) if alone else [])
         ]
         return {
             "clip": clip.id, "name": Path(clip.path).name, "group": clip.group, "start_s": clip.start_s, "end_s": clip.end_s,
             "rate_hz": clip.rate_hz, "length_s": float(desk.told.length_s[row]),
-            "query": desk.round.query, "model": desk.round.model, "problem": problem,
-            "guess": [{"name": name, "p": round(p, 4)} for name, p in desk.guess(row)], "near": near, "why": dict(why),
-            "ambiguous": desk.round.ambiguous is not None and bool(desk.round.ambiguous[row]),
+            "query": None, "model": seen.model, "problem": problem,
+            "guess": [{"name": name, "p": round(p, 4)} for name, p in seen.guess(row)], "near": near, "why": dict(why),
+            "ambiguous": seen.ambiguous is not None and bool(seen.ambiguous[row]),
         }  # fmt: skip
 
     def clusters(self, asked: Fields) -> dict[str, Any]:
@@ -137,7 +149,7 @@ class Page:
             "clusters": [
                 {
                     "number": i, "size": one.size, "novelty": round(one.novelty, 3),
-                    "cards": [self.card(row, {}) for row in one.rows[: count_of(asked)]],
+                    "cards": [self.card(row, {}, alone=False) for row in one.rows[: count_of(asked)]],
                 }
                 for i, one in enumerate(found)
             ]
@@ -153,27 +165,32 @@ class Page:
     def answer(self, asked: Fields) -> dict[str, Any]:
         """Keep one answer, or several at once."""
         several = asked.get("answers")
-        kept = [self.desk.answer(answer_of(one)) for one in (several if isinstance(several, list) else [asked])]
+        said = [answer_of(one) for one in (several if isinstance(several, list) else [asked])]
+        for one in said:  # all or none, as far as it can be told before
+            check_answer(one)
+            self.desk.at(one.clip)
+        kept = [self.desk.answer(one) for one in said]
         return {"ids": [one.id for one in kept], "answered": int(self.desk.answered.sum())}
 
     def undo(self, asked: Fields) -> dict[str, Any]:
         """Take the last answer back, and show its clip again."""
         taken = self.desk.take_back(str(asked.get("key", "")), annotator_of(asked))
         row = self.desk.row.get(taken.clip)
-        return {"undoes": taken.undoes, "card": None if row is None else self.card(row, {"undone": True})}
+        if row is None:
+            return {"undoes": taken.undoes, "card": None}
+        return {"undoes": taken.undoes, "card": self.asking(self.desk.question(row, taken.annotator), {"undone": True})}
 
     def add_class(self, asked: Fields) -> dict[str, Any]:
         """A new class."""
-        name = str(asked.get("name", "")).strip()
-        answer = Answer("x", "x", "x", "label", {name: True})
-        check_answer(answer)
+        name = asked.get("name")
+        if not isinstance(name, str):
+            raise AudiorepError("class.name: text is needed")
+        check_answer(Answer("x", "x", "x", "label", {(name := name.strip()): True}))
         return {"classes": self.desk.add_class(name)}
 
     def settle(self, asked: Fields) -> dict[str, Any]:
         """The last word on a clip about which annotators disagree."""
-        kept = add_answer(self.desk.store, answer_of({**asked, "source": "adjudication"}))
-        self.desk.poll()
-        return {"ids": [kept.id]}
+        return {"ids": [self.desk.answer(answer_of(asked, "adjudication")).id]}
 
     def export(self, asked: Fields) -> dict[str, Any]:
         """Write what is settled, as a manifest, Raven tables or Audacity tracks, below `out`."""
@@ -185,16 +202,16 @@ class Page:
     def export_manifest(self) -> dict[str, Any]:
         """All clips: what is settled with its label, the others without, for training that uses both."""
         table = settled_table(self.desk.store, self.folder, several=self.desk.settings.several)
-        named = set(table["clip"])
-        rest = [
-            {
-                "path": str(self.folder / clip.path), "start_s": clip.start_s, "end_s": clip.end_s, "label": "",
-                "group": clip.group, "channel": clip.channel or "", "rate_hz": clip.rate_hz, "clip": clip.id,
-            }
-            for clip in self.desk.told.clips
-            if clip.id not in named
-        ]  # fmt: skip
-        whole = pd.concat([table, pd.DataFrame(rest)], ignore_index=True).fillna("") if rest else table
+        named, known = set(table["clip"]), get_clips(self.desk.store)
+        rest = [known[clip.id] for clip in self.desk.told.clips if clip.id not in named]
+        paths = [str(self.folder / clip.path) for clip in rest]
+        groups = [path if clip.group == clip.path else clip.group for clip, path in zip(rest, paths, strict=True)]
+        columns = {
+            "path": paths, "start_s": [clip.start_s for clip in rest], "end_s": [clip.end_s for clip in rest],
+            "label": "", "group": groups, "channel": pd.array([clip.channel or None for clip in rest], "Int64"),
+            "rate_hz": [clip.rate_hz for clip in rest], "clip": [clip.id for clip in rest],
+        }  # fmt: skip
+        whole = pd.concat([one for one in (table, pd.DataFrame(columns)) if len(one)], ignore_index=True)
         write_manifest(whole, self.out / "labels.csv")
         return {"written": ["labels.csv"], "rows": len(table)}
 
@@ -220,19 +237,24 @@ def make_app(desk: Desk, folder: Path, out: Path, token: str | None = None) -> S
 
     def looking(path: str, function: Callable[[Fields], dict[str, Any]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await answered(function, dict(request.query_params))
+            return await answered(function, dict(request.query_params), out, folder)
 
         return Route(path, endpoint, methods=["GET"])
 
     def writing(path: str, function: Callable[[Fields], dict[str, Any]]) -> Route:
         async def endpoint(request: Request) -> Response:
+            body = bytearray()
+            async for part in request.stream():
+                body += part
+                if len(body) > LONGEST_BODY:
+                    return refused(413, f"the request is longer than {LONGEST_BODY} bytes")
             try:
-                sent = json.loads(await request.body())
-            except ValueError:
+                sent = json.loads(body)
+            except (ValueError, RecursionError):
                 return refused(400, "the request is no JSON")
             if not isinstance(sent, dict):
                 return refused(400, "a JSON object is needed")
-            return await answered(function, sent)
+            return await answered(function, sent, out, folder)
 
         return Route(path, endpoint, methods=["POST"])
 
@@ -242,15 +264,29 @@ def make_app(desk: Desk, folder: Path, out: Path, token: str | None = None) -> S
     async def sound(request: Request) -> Response:
         return await media(request, wave_of, "audio/wav")
 
-    async def media(request: Request, make: Callable[[Desk, Path, str, Fields], bytes], kind: str) -> Response:
-        asked = dict(request.query_params)
+    async def media(request: Request, make: Callable[[Clip, Path, Fields], bytes], kind: str) -> Response:
+        asked, id = dict(request.query_params), request.path_params["clip"]
+
+        def made() -> bytes:
+            row = desk.at(id)
+            clip = place_of(desk, folder, row)
+            try:
+                return make(clip, folder, asked)
+            except AudioError as error:
+                if (folder / clip.path).is_file():  # there, and not to be heard: it is not asked again
+                    desk.spoil(row)
+                raise AudioError(hidden(error, (folder / clip.path).parent)) from error
+
         try:
-            made = await anyio.to_thread.run_sync(make, desk, folder, request.path_params["clip"], asked)
+            return Response(
+                await anyio.to_thread.run_sync(made),
+                media_type=kind,
+                headers={"cache-control": "private, max-age=3600"},
+            )
         except AudioError as error:
-            return refused(404, hidden(error, folder))
+            return refused(404, str(error))
         except AudiorepError as error:
-            return refused(400, str(error))
-        return Response(made, media_type=kind, headers={"cache-control": "private, max-age=3600"})
+            return refused(status_of(error), hidden(error, out, folder))
 
     async def index(request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
@@ -273,25 +309,39 @@ def make_app(desk: Desk, folder: Path, out: Path, token: str | None = None) -> S
     return Starlette(routes=routes, middleware=[Middleware(Guard, token=token)])
 
 
-async def answered(function: Callable[[Fields], dict[str, Any]], asked: Fields) -> Response:
-    """Run it beside the event loop; a refusal is one line."""
+async def answered(function: Callable[[Fields], dict[str, Any]], asked: Fields, *folders: Path) -> Response:
+    """Run it beside the event loop; a refusal is one line, and does not tell where the folders lie."""
     try:
         return JSONResponse(await anyio.to_thread.run_sync(function, asked))
     except AudiorepError as error:
-        return refused(400, str(error))
+        return refused(status_of(error), hidden(error, *folders))
+
+
+def status_of(error: AudiorepError) -> int:
+    """400: what was sent is wrong, and will be when it is sent again; 503: the store could not take it now."""
+    return 503 if isinstance(error.__cause__, SQLAlchemyError) else 400
 
 
 def refused(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status)
+    return JSONResponse({"error": message.encode("utf-8", "replace").decode()}, status)
 
 
-def hidden(error: Exception, folder: Path) -> str:
-    """What went wrong with a file, without telling where it lies."""
-    return str(error).replace(f"{folder}/", "").replace(str(folder), "")
+def place_of(desk: Desk, folder: Path, row: int) -> Clip:
+    """The clip; where its recording is not there any more, as the store knows it: perhaps it was relinked."""
+    clip = desk.told.clips[row]
+    return clip if (folder / clip.path).is_file() else get_clips(desk.store, [clip.id]).get(clip.id, clip)
 
 
-def picture_of(desk: Desk, folder: Path, clip: str, asked: Fields) -> bytes:
-    stretch = around(desk.told.clips[desk.at(clip)], folder, number(asked, "context", 0.0, 0.0, 30.0))
+def hidden(error: Exception, *folders: Path) -> str:
+    """What went wrong, without telling where on this machine."""
+    text = str(error)
+    for folder in folders:
+        text = text.replace(f"{folder}/", "").replace(f"{folder.resolve()}/", "")
+    return text
+
+
+def picture_of(clip: Clip, folder: Path, asked: Fields) -> bytes:
+    stretch = around(clip, folder, number(asked, "context", 0.0, 0.0, 30.0))
     high = number(asked, "high", 0.0, 0.0, 1e6)
     return spectrogram_png(
         stretch, number(asked, "low", 0.0, 0.0, 1e6), high or None, number(asked, "range", 60.0, 10.0, 120.0),
@@ -299,8 +349,8 @@ def picture_of(desk: Desk, folder: Path, clip: str, asked: Fields) -> bytes:
     )  # fmt: skip
 
 
-def wave_of(desk: Desk, folder: Path, clip: str, asked: Fields) -> bytes:
-    stretch = around(desk.told.clips[desk.at(clip)], folder, number(asked, "context", 0.0, 0.0, 30.0))
+def wave_of(clip: Clip, folder: Path, asked: Fields) -> bytes:
+    stretch = around(clip, folder, number(asked, "context", 0.0, 0.0, 30.0))
     return sound_wav(stretch, number(asked, "slower", 1.0, 0.25, 50.0))
 
 
@@ -309,10 +359,10 @@ def number(asked: Fields, name: str, otherwise: float, low: float, high: float) 
     text = asked.get(name, otherwise)
     try:
         value = float(text)
-    except (TypeError, ValueError):
-        raise AudiorepError(f"{name}={text!r}: a number is needed") from None
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
     if not math.isfinite(value):
-        raise AudiorepError(f"{name}={text!r}: a number is needed")
+        raise AudiorepError(f"{name}={str(text)[:50]!r}: a number is needed")
     return min(high, max(low, value))
 
 
@@ -324,18 +374,20 @@ def annotator_of(asked: Fields) -> str:
     """Who answers.
 
     Raises:
-        AudiorepError: nobody was named.
+        AudiorepError: nobody was named, or by a name that cannot be stored.
     """
     name = asked.get("annotator", "")
     if not isinstance(name, str) or not name.strip():
         raise AudiorepError("annotator: say who you are first")
+    check_answer(Answer("x", "x", name.strip(), "skip"))
     return name.strip()
 
 
-FIELDS = ("start_s", "end_s", "low_hz", "high_hz", "query", "model", "comment", "source")
+NUMBERS = ("start_s", "end_s", "low_hz", "high_hz")
+TEXTS = {"model": LONGEST_TEXT // 10, "comment": LONGEST_TEXT}
 
 
-def answer_of(sent: Any) -> Answer:
+def answer_of(sent: Any, source: str = "page") -> Answer:
     """An answer as the page sends it.
 
     Raises:
@@ -345,20 +397,26 @@ def answer_of(sent: Any) -> Answer:
         raise AudiorepError("an answer is a JSON object")
     named = {name: sent.get(name) for name in ("key", "clip", "kind")}
     if bad := next((name for name, value in named.items() if not isinstance(value, str)), None):
-        raise AudiorepError(f"answer.{bad}={named[bad]!r}: text is needed")
+        raise AudiorepError(f"answer.{bad}={str(named[bad])[:50]}: text is needed")
     labels = sent.get("labels") or {}
     if not isinstance(labels, dict) or not all(isinstance(value, bool) for value in labels.values()):
         raise AudiorepError("answer.labels: class names with true or false are needed")
-    more = {name: sent[name] for name in FIELDS if sent.get(name) is not None}
-    for name in ("start_s", "end_s", "low_hz", "high_hz"):
-        if name in more and (isinstance(more[name], bool) or not isinstance(more[name], int | float)):
-            raise AudiorepError(f"answer.{name}={more[name]!r}: a number is needed")
-    if "query" in more and not isinstance(more["query"], int):
-        raise AudiorepError(f"answer.query={more['query']!r}: a whole number is needed")
-    for name in ("model", "comment", "source"):
-        if name in more and not isinstance(more[name], str):
-            raise AudiorepError(f"answer.{name}={more[name]!r}: text is needed")
-    return Answer(named["key"], named["clip"], annotator_of(sent), named["kind"], labels, **more)  # type: ignore[arg-type]
+    more: dict[str, Any] = {}
+    for name in NUMBERS:
+        if (value := sent.get(name)) is not None:
+            if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e12:
+                raise AudiorepError(f"answer.{name}={str(value)[:50]}: a number is needed")
+            more[name] = float(value)
+    if (query := sent.get("query")) is not None:
+        if isinstance(query, bool) or not isinstance(query, int):
+            raise AudiorepError(f"answer.query={str(query)[:50]}: a whole number is needed")
+        more["query"] = query
+    for name, longest in TEXTS.items():
+        if (text := sent.get(name)) is not None:
+            if not isinstance(text, str) or len(text) > longest or not text.replace("\n", "").isprintable():
+                raise AudiorepError(f"answer.{name}: text of {longest} printable characters at most is needed")
+            more[name] = text
+    return Answer(named["key"], named["clip"], annotator_of(sent), named["kind"], labels, source, **more)  # type: ignore[arg-type]
 
 
 def keys_of(classes: list[str]) -> list[str]:

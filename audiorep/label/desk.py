@@ -214,9 +214,10 @@ class Desk:
             raise AudiorepError(
                 f"answer.labels={answer.labels}: one class that is there is needed; several: labels.multilabel=true"
             )
-        stored = add_answer(self.store, answer)
         with self.lock:
             guess = [] if self.answered[row] else self.round.guess(row, 1)  # one that has not heard the answer
+        stored = add_answer(self.store, answer)
+        with self.lock:
             if guess and answer.kind == "label" and row not in self.guesses:
                 there = [name for name, present in answer.labels.items() if present]
                 self.guesses[row] = (guess[0][0], int(guess[0][0] in there))
@@ -250,7 +251,7 @@ class Desk:
             AudiorepError: not of this corpus.
         """
         if clip not in self.row:
-            raise AudiorepError(f"there is no clip {clip!r} in this corpus: reload the page")
+            raise AudiorepError(f"there is no clip {clip[:40]!r} in this corpus: reload the page")
         return self.row[clip]
 
     def spoil(self, row: int) -> None:
@@ -288,16 +289,24 @@ class Desk:
         others = {one.annotator for one in said if one.kind != "skip"} | self.holders(row) - {annotator}
         return bool(self.told.usable[row]) and len(others) < self.settings.overlap
 
+    def question(self, row: int, annotator: str) -> Question:
+        """What an annotator was asked about a row; where they were not, a question of no query."""
+        with self.lock:
+            return self.leases.get(row, {}).get(annotator, (0.0, None))[1] or Question(row, np.nan, 0, 0, None)
+
     def next(self, annotator: str, count: int = 1) -> list[Question]:
         """The next questions for an annotator, leased to them: what they left unanswered, what others have begun, then what
         the newest query asks."""
         with self.lock:
             self.poll()
-            left = [held[annotator][1] for row, held in list(self.leases.items()) if annotator in self.holders(row)]
-            candidates = chain((one for one in left if one), self.begun.values(), self.round.questions)
+            mine = [held[annotator][1] for row, held in list(self.leases.items()) if annotator in self.holders(row)]
+            left = sorted((one for one in mine if one), key=lambda one: one.rank > 0)  # what was taken back first
+            candidates = chain(left, self.begun.values(), self.round.questions)
             found: dict[int, Question] = {}
             for one in candidates:
-                if len(found) < count and one.row not in found and self.open_to(one.row, annotator):
+                if len(found) == count:
+                    break
+                if one.row not in found and self.open_to(one.row, annotator):
                     found[one.row] = one
             for one in found.values():
                 self.lease(one.row, annotator, one)
@@ -398,8 +407,8 @@ class Desk:
                 line[number[name]] = float(there)
             rows.append(row)
             answers.append(line)
-        width = len(classes)
-        return np.array(rows, np.int64), torch.from_numpy(np.array(answers).reshape(-1, width)).float(), classes
+        table = np.array(answers, np.float32).reshape(len(rows), len(classes))
+        return np.array(rows, np.int64), torch.from_numpy(table), classes
 
     def learn(self) -> None:
         """Train on what is settled, choose the next questions, and swap them in. Where training fails, it is chosen as if
@@ -446,7 +455,7 @@ class Desk:
             x[torch.from_numpy(free)],
             None if said is None else said[:, torch.from_numpy(free)],
             x[torch.from_numpy(rows)],
-            answers if settings.several else answers.argmax(1),
+            answers if settings.several or not len(rows) else answers.argmax(1),
             settings.several,
             None,
             min(1.0, len(rows) / settings.budget),

@@ -10,14 +10,14 @@ from audiorep.label.desk import Desk
 from audiorep.types import generator
 
 GROUPS = 12
-MOST_ROWS = 20_000
-"""Clips that are grouped: a draw of them where there are more."""
+MOST_ROWS = 5000
+"""Clips whose groups are looked for: a draw of them where there are more. All are put into the groups then."""
 
 
 @dataclass(frozen=True)
 class Group:
     """Unanswered clips that sound alike. rows: nearest to their middle first. novelty: distance from the middle to the
-    nearest clip that was answered, in units of the distance to be expected between two clips; inf: nothing was."""
+    nearest clip that was named, in units of the distance to be expected between two clips; 1: nothing was."""
 
     rows: list[int]
     size: int
@@ -29,20 +29,22 @@ def clusters(desk: Desk, groups: int = GROUPS) -> list[Group]:
     with desk.lock:
         desk.poll()
         free = desk.unanswered()
-        known = np.array([row for row, kind in desk.verdicts.items() if kind.kind == "label"], np.int64)
+        known = np.array(
+            [row for row, one in desk.verdicts.items() if one.kind == "label" and desk.told.usable[row]], np.int64
+        )
     if not len(free):
         return []
     rng = np.random.default_rng(desk.settings.seed)
-    rows = np.sort(rng.permutation(free)[:MOST_ROWS])
-    x = desk.told.x[torch.from_numpy(rows)]
-    middle, of = kmeans(x, min(groups, len(rows)), generator(desk.settings.seed, 5))
-    usual = float((2.0 * x.var(0).sum()).sqrt().clamp_min(1e-9)) if len(x) > 1 else 1.0
+    x, draw = desk.told.x, np.sort(rng.permutation(free)[:MOST_ROWS])
+    middle, _ = kmeans(x[torch.from_numpy(draw)], min(groups, len(draw)), generator(desk.settings.seed, 5))
+    apart = (desk.square[:, None] + middle.square().sum(1) - 2.0 * (x @ middle.T)).clamp_min_(0.0)
+    of = apart[torch.from_numpy(free)].argmin(1).numpy()
+    usual = float((2.0 * x[torch.from_numpy(draw)].var(0).sum()).sqrt().clamp_min(1e-9)) if len(draw) > 1 else 1.0
     found = []
     for c in range(len(middle)):
-        mine = (of == c).nonzero()[:, 0]
-        nearest = (x[mine] - middle[c]).square().sum(1).argsort()
-        novelty = 1.0
-        if len(known):
-            novelty = float((desk.told.x[torch.from_numpy(known)] - middle[c]).square().sum(1).min().sqrt()) / usual
-        found.append(Group(rows[mine[nearest].numpy()].tolist(), len(mine), novelty))
+        mine = free[of == c]
+        nearest = apart[torch.from_numpy(mine), c].argsort(stable=True).numpy()
+        novelty = float(apart[torch.from_numpy(known), c].min().sqrt()) / usual if len(known) else 1.0
+        if len(mine):
+            found.append(Group(mine[nearest].tolist(), len(mine), novelty))
     return sorted(found, key=lambda one: -one.novelty)

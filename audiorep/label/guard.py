@@ -3,10 +3,10 @@ page may write through somebody's browser."""
 
 import hmac
 import ipaddress
-from http.cookies import SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,11 +59,6 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        refused = self.refusal(scope, headers)
-        if refused is not None:
-            await refused(scope, receive, send)
-            return
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -75,32 +70,40 @@ class Guard:
                 message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in more.items())]
             await send(message)
 
-        await self.app(scope, receive, guarded)
+        await (self.refusal(scope, Headers(scope=scope)) or self.app)(scope, receive, guarded)
 
     def refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """The answer to a request that is not let through."""
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self.token is None and not is_loopback(host):
+        if self.token is None and not is_loopback(host_of(f"//{headers.get('host', '')}")):
             return said(403, "this page answers to 127.0.0.1 and localhost only")
         if self.token is not None:
             asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if asked and same(asked, self.token) and scope["method"] in SAFE:
-                answer = RedirectResponse(scope["path"], 303)
-                answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+                answer = RedirectResponse("/" + scope["path"].lstrip("/\\"), 303)
+                secure = scope["scheme"] == "https"
+                answer.set_cookie(COOKIE, quote(self.token), httponly=True, samesite="strict", secure=secure)
                 return answer
-            kept = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            kept = unquote(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
             bearer = headers.get("authorization", "").removeprefix("Bearer ")
-            if not same(kept.value if kept else "", self.token) and not same(bearer, self.token):
+            if not same(kept, self.token) and not same(bearer, self.token):
                 return said(401, "open the page with the address that audiorep label printed: it holds the token")
         if scope["method"] not in SAFE:
-            if not headers.get("content-type", "").startswith("application/json"):
+            if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
                 return said(415, "answers are sent as application/json")
             origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
+            if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
                 return said(403, "another site's page may not answer here")
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return said(403, "another site's page may not answer here")
         return None
+
+
+def host_of(address: str) -> str:
+    """The host of an address; "" where it is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def same(a: str, b: str) -> bool:

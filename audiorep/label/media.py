@@ -84,24 +84,24 @@ def decibels(
     """Power in dB: a column for each `width`-th part of the time, rows from `low_hz` up to `high_hz`; of what falls into one
     point, the loudest.
 
-    The Hann window is `WINDOW_PIXELS` columns long, but never so short that a row has no bin of its own, and of `LONGEST_WINDOW`
-    samples at most; beyond it, rows share bins.
+    The Hann window is `WINDOW_PIXELS` columns long, but never so short that a row has no bin of its own, and of
+    `LONGEST_WINDOW` samples at most; beyond it, rows share bins.
     """
     hop = max(1, len(wave) // width)
     bins = int(np.ceil(height * rate_hz / (high_hz - low_hz)))
     size = int(2 ** np.ceil(np.log2(np.clip(max(WINDOW_PIXELS * hop, bins), 64, LONGEST_WINDOW))))
     spectrum = torch.stft(
-        torch.from_numpy(wave.astype(np.float32)), size, hop, window=torch.hann_window(size), return_complex=True,
+        torch.from_numpy(wave[hop // 2 :].astype(np.float32)), size, hop, window=torch.hann_window(size), return_complex=True,
         pad_mode="constant",
     )  # fmt: skip
     hz, samples = np.linspace(low_hz, high_hz, height + 1), np.linspace(0.0, len(wave), width + 1)
-    found = loudest(loudest(spectrum.abs().square().numpy(), hz * size / rate_hz, 0), samples / hop, 1)
+    found = loudest(loudest(spectrum.abs().square().numpy(), hz * size / rate_hz, 0), samples / hop - 0.5, 1)
     return np.asarray(10.0 * np.log10(found + 1e-12))
 
 
 def loudest(x: Float[np.ndarray, "f n"], edges: Float[np.ndarray, " k"], axis: int) -> Float[np.ndarray, "g m"]:
     """The largest value between each two edges, which count along the axis; where nothing lies between, the nearest."""
-    first = np.clip(np.rint(edges).astype(np.int64), 0, x.shape[axis] - 1)
+    first = np.clip(np.floor(edges + 0.5).astype(np.int64), 0, x.shape[axis] - 1)
     kept = x.take(np.arange(max(first[-1], first[-2] + 1)), axis)
     return np.asarray(np.maximum.reduceat(kept, first[:-1], axis))
 

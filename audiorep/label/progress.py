@@ -79,14 +79,15 @@ def decisions(p: Float[np.ndarray, "n c"], several: bool) -> np.ndarray:
 
 
 def stability(now: np.ndarray, before: np.ndarray) -> float | None:
-    """Cohen's kappa of two models' decisions; 1 where both say the same of everything, None where they cannot be compared."""
+    """Cohen's kappa of two models' decisions; None where they cannot be compared, or both decide for one class throughout:
+    then they agree by having learned nothing yet."""
     if len(now) != len(before):
         return None
     kinds, place = np.unique(np.concatenate([now, before]), return_inverse=True)
     counts = np.zeros((len(kinds), len(kinds)), np.int64)
     np.add.at(counts, (place[: len(now)], place[len(now) :]), 1)
     kappa = cohen_kappa(counts)
-    return 1.0 if np.isnan(kappa) else kappa
+    return None if np.isnan(kappa) else kappa
 
 
 def hint(history: Sequence[Figures]) -> str:

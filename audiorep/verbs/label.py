@@ -5,18 +5,20 @@ import socket
 import threading
 import webbrowser
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
+import pandas as pd
 import uvicorn
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from audiorep import build
 from audiorep.active.scene import embeddings, open_corpus, standardise
 from audiorep.cli import compose
-from audiorep.console import console
 from audiorep.data.manifest import read_corpus
 from audiorep.errors import AudiorepError
+from audiorep.label.answer import Answer, check
 from audiorep.label.app import make_app
 from audiorep.label.clips import Clip, add_clips
 from audiorep.label.desk import Desk, Settings, Told
@@ -34,16 +36,20 @@ IMPORTED = "corpus"
 
 def label(cfg: DictConfig) -> None:
     """Serve the page until it is stopped."""
-    check_address(str(cfg.host), cfg.token)
+    host, token = str(cfg.host), None if cfg.token is None else str(cfg.token)
+    check_address(host, token)
     out = Path(str(cfg.out))
-    out.mkdir(parents=True, exist_ok=True)
-    bound = listen(str(cfg.host), cfg.port)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudiorepError(f"out={out}: {error.strerror or error}: name a folder that you may write to") from error
+    bound = listen(host, number(cfg, "port", 0))
     desk, folder = open_desk(cfg, out)
-    server = uvicorn.Server(
-        uvicorn.Config(make_app(desk, folder, out, cfg.token), log_level="warning", access_log=False)
-    )
-    address = f"http://{cfg.host}:{bound.getsockname()[1]}/" + (f"?token={cfg.token}" if cfg.token else "")
-    console.print(f"[bold]{address}[/]   (Ctrl-C ends; every answer is in {desk.store.name} at once)", highlight=False)
+    server = uvicorn.Server(uvicorn.Config(make_app(desk, folder, out, token), log_level="warning", access_log=False))
+    named = f"[{host}]" if ":" in host else host
+    address = f"http://{named}:{bound.getsockname()[1]}/" + (f"?{urlencode({'token': token})}" if token else "")
+    print(address, flush=True)  # alone on the standard output, for programs that start the page
+    log.info("Ctrl-C ends; every answer is in %s at once", desk.store.name)
     if cfg.open:
         threading.Timer(0.5, webbrowser.open, [address]).start()
     try:
@@ -59,6 +65,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         AudiorepError: it is in use, or no address of this machine.
     """
+    if not 0 <= port <= 65535:
+        raise AudiorepError(f"port={port}: 1 to 65535, or 0 for any that is free")
     try:
         bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -73,9 +81,10 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
     own = cfg.embeddings is None
     if own:
         cfg.embeddings = str(out / "embeddings.npz")
-    several = bool(cfg.labels.multilabel)
-    cfg, corpus, model = open_corpus(cfg, out)
+    several, wanted = bool(cfg.labels.multilabel), names(cfg)
+    cfg, corpus, model = open_corpus(cfg, out, must_split=False)
     x, known = embeddings(cfg, corpus, model, renew=own)
+    known = known & np.isfinite(x).all(1)
     manifest, path = corpus.manifest, Path(str(cfg.corpus))
     folder = (path if path.is_dir() else path.parent).resolve()
     store = open_store(out / STORE if cfg.store is None else str(cfg.store))
@@ -88,7 +97,8 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
         held_out = np.zeros(len(clips), bool)
         test = np.intersect1d(corpus.split.test, np.flatnonzero(corpus.labelled))
         held_out[np.isin(first_rows, test)] = not claims  # what is only claimed judges nothing
-        classes = list(dict.fromkeys([*corpus.classes, *map(str, cfg.classes)]))
+        found = detected(cfg, folder, clips)
+        classes = list(dict.fromkeys([*corpus.classes, *wanted, *sorted({name for name, _ in found.values()})]))
         usable = known[first_rows]
         seconds = {path: info.duration_s for path, info in manifest.files.items()}
         length_s = manifest.frame["path"].map(seconds).to_numpy(float)[first_rows]
@@ -98,7 +108,7 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
             standardise(x, np.flatnonzero(known))[first_rows],
             usable,
             held_out,
-            detected(cfg, folder, store, clips),
+            found,
         )
         settings = settings_of(cfg, several, len(classes))
         return Desk(store, told, settings, classes), folder
@@ -115,11 +125,24 @@ def one_each(store: Store, clips: list[Clip]) -> tuple[list[Clip], np.ndarray]:
     return [Clip(**{**vars(clips[row]), "id": ids[row]}) for row in kept], np.array(kept, np.int64)
 
 
-def detected(cfg: DictConfig, folder: Path, store: Store, clips: list[Clip]) -> dict[int, tuple[str, float]]:
-    """What a detector said of the clips of this corpus.
+def names(cfg: DictConfig) -> list[str]:
+    """The classes that were named, each as it can be answered.
 
     Raises:
-        AudiorepError: no column of scores, or detections that are no clips of the corpus.
+        AudiorepError: no list, or a name that cannot be a class.
+    """
+    if not isinstance(cfg.classes, ListConfig):
+        raise AudiorepError(f"classes={cfg.classes}: a list is needed, such as classes=[{cfg.classes}]")
+    for name in (found := [str(name) for name in cfg.classes]):
+        check(Answer("x", "x", "x", "label", {name: True}))
+    return found
+
+
+def detected(cfg: DictConfig, folder: Path, clips: list[Clip]) -> dict[int, tuple[str, float]]:
+    """What a detector said of the clips of this corpus; of several classes in one clip the one with the highest score.
+
+    Raises:
+        AudiorepError: no column of scores, a score that is no number, or detections that are no clips of the corpus.
     """
     if cfg.detections is None:
         return {}
@@ -127,11 +150,19 @@ def detected(cfg: DictConfig, folder: Path, store: Store, clips: list[Clip]) -> 
     frame = manifest.frame
     if "score" not in frame:
         raise AudiorepError(f"detections={cfg.detections}: a column score is needed, beside label")
+    scores = pd.to_numeric(frame["score"], errors="coerce").to_numpy(float)
+    if (bad := (frame["label"] != "").to_numpy() & ~np.isfinite(scores)).any():
+        row = int(bad.argmax())
+        raise AudiorepError(
+            f"detections={cfg.detections}: {Path(frame['path'].iloc[row]).name} at {frame['start_s'].iloc[row]:g} s: score="
+            f"{frame['score'].iloc[row]}: a number is needed"
+        )
     place = {clip.place: row for row, clip in enumerate(clips)}
-    found = {}
-    for clip, name, score in zip(clips_of(manifest, folder), frame["label"], frame["score"], strict=True):
-        if clip.place in place and name:
-            found[place[clip.place]] = (str(name), float(score))
+    found: dict[int, tuple[str, float]] = {}
+    for clip, name, score in zip(clips_of(manifest, folder), frame["label"], scores.tolist(), strict=True):
+        row = place.get(clip.place, -1)
+        if row >= 0 and name and (row not in found or score > found[row][1]):
+            found[row] = (str(name), score)
     if not found:
         raise AudiorepError(
             f"detections={cfg.detections}: none of them is a clip of corpus={cfg.corpus}: index the detections themselves, "
@@ -147,11 +178,19 @@ def settings_of(cfg: DictConfig, several: bool, classes: int) -> Settings:
     name = str(cfg.chosen.selector)
     if not callable(head):
         raise AudiorepError("the page learns on embeddings: learner=linear, ensemble or dropout")
-    needs_model = selector.needs.probabilities or selector.needs.answered
+    needs_model = selector.needs.trained or selector.needs.answered
     begins = ("typiclust" if needs_model else "") if cfg.first == "auto" else str(cfg.first)
     first = named(begins, "first") if begins else selector
+    if first.needs.trained or first.needs.answered:
+        raise AudiorepError(
+            f"first={begins} needs a model or answers, and there are none at first: choose auto, diversity_first, typiclust,"
+            " k_medoids, farthest_first or random"
+        )
     batch = number(cfg, "batch", max(10, 2 * classes))
-    return Settings(selector, name, first, head, batch, int(cfg.overlap), several, int(cfg.budget), int(cfg.seed))
+    counts = {"batch": batch} | {key: number(cfg, key, 1) for key in ("overlap", "budget")}
+    if low := next((key for key, value in counts.items() if value < 1), None):
+        raise AudiorepError(f"{low}={counts[low]}: 1 at least is needed")
+    return Settings(selector, name, first, head, several=several, seed=int(cfg.seed), **counts)
 
 
 def defaults(*overrides: str) -> DictConfig:

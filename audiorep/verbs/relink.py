@@ -20,8 +20,13 @@ def relink(cfg: DictConfig) -> None:
     """Look for recordings that the store names and that are not there, by file name, rate and length; keep the new place."""
     path, recordings = Path(str(cfg.corpus)), Path(str(cfg.recordings))
     folder = (path if path.is_dir() else path.parent).resolve()
+    if not path.exists():
+        raise AudiorepError(f"corpus={path}: no such file or folder; if it was moved too, name its new place")
     if not recordings.is_dir():
         raise AudiorepError(f"recordings={recordings} is no folder")
+    file = str(cfg.store).removeprefix("sqlite:///")
+    if "://" not in file and not Path(file).expanduser().exists():  # it would be made
+        raise AudiorepError(f"store={cfg.store}: no such file; a label store is out/labels.sqlite of audiorep label")
     store = open_store(str(cfg.store))
     try:
         report(store, folder, recordings.resolve(), bool(cfg.dry_run))
@@ -45,13 +50,17 @@ def report(store: Store, folder: Path, recordings: Path, dry_run: bool) -> None:
             moved[path] = relative(fitting[0], folder)
         else:
             lost.append(f"{path}: {'not found' if not fitting else f'{len(fitting)} recordings of that name fit'}")
-    clips_moved = 0 if dry_run else move(store, moved)
+    if not dry_run:
+        move(store, moved)
     for path, now in moved.items():
         log.info("%s -> %s", path, now)
     for line in lost:
         log.warning("%s", line)
     verb = "would be" if dry_run else "are"
-    console.print(f"{len(moved)} recording(s) {verb} linked again, with {clips_moved} clip(s); {len(lost)} not found")
+    count = sum(len(missing[path]) for path in moved)
+    console.print(f"{len(moved)} recording(s) {verb} linked again, with {count} clip(s); {len(lost)} not found")
+    if moved and not dry_run:
+        console.print("A page that is open goes on; before audiorep label starts anew, index the corpus anew")
 
 
 def fits(path: Path, clips: list[Clip]) -> bool:

@@ -2,54 +2,82 @@
 
 const $ = id => document.getElementById(id);
 const desk = { mode: "ask", state: null, cards: [], card: null, box: null, chosen: {}, from: "one", shown: [] };
-const WAITING = "audiorep-waiting";   // answers that the server has not acknowledged yet, kept over a reload
+
+// Answers that the server has not acknowledged yet are kept over a reload, each under a name of its own: windows share the
+// storage, and none may write over what another has just put there. Names sort in the order of answering.
+const WAITING = "audiorep-waiting-";
+const ORPHANED_MS = 10000;   // what another window has not got rid of for so long is sent by this one
 
 // ------------------------------------------------------------ talking to the server
 
 async function call(path, sent) {
   const asked = sent === undefined ? {} :
     { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(sent) };
-  const answer = await fetch(path, asked);
+  const answer = await fetch(path, asked).catch(() => { throw new Error("The server does not answer."); });
   const told = await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
-  if (!answer.ok) throw new Error(told.error);
+  if (!answer.ok) throw Object.assign(new Error(told.error), { status: answer.status });
   return told;
 }
 
-function say(text) { $("status").textContent = text; }
+function say(text) {
+  const kept = waiting().filter(mine).length, line = kept ? `${text} Kept here until the server takes them: ${kept} answer(s).` : text;
+  if ($("status").textContent !== line) $("status").textContent = line;   // the same again is not read out again
+}
+
+// What a button does; where it fails, the reason stands below.
+const trying = act => async (...given) => { try { return await act(...given); } catch (error) { say(error.message); } };
 
 function fresh() {  // a key of its own for every answer: sent twice, it counts once
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, b => b.toString(16).padStart(2, "0")).join("");
 }
 
-const waiting = () => JSON.parse(localStorage.getItem(WAITING) || "[]");
-const keep = list => localStorage.setItem(WAITING, JSON.stringify(list));
+const here = sessionStorage.getItem("audiorep-window") || fresh();   // this window, over a reload
+sessionStorage.setItem("audiorep-window", here);
+const waiting = () => Object.keys(localStorage).filter(name => name.startsWith(WAITING)).sort();
+const mine = name => name.endsWith(here) || Date.now() - Number(name.slice(WAITING.length).split("-")[0]) > ORPHANED_MS;
 
-async function send(path, sent) {
-  keep([...waiting(), { path, sent }]);
-  return flush();
+let sent = 0;
+const awaited = new Map();   // what became of what somebody waits for, by name
+async function send(path, what) {  // {told}, {refused}: why, or {kept}: until the server takes it
+  const name = `${WAITING}${Date.now()}-${String(sent++).padStart(6, "0")}-${here}`;
+  awaited.set(name, { kept: true });
+  localStorage.setItem(name, JSON.stringify({ path, sent: what }));
+  await flush();
+  const outcome = awaited.get(name);
+  awaited.delete(name);
+  return outcome;
 }
 
-let flushing = null;
-function flush() {
-  flushing = (flushing || Promise.resolve()).then(async () => {
-    let last = null;
-    while (waiting().length) {
-      const { path, sent } = waiting()[0];
-      try {
-        last = await call(path, sent);
-      } catch (error) {
-        if (error instanceof TypeError) { say("The server does not answer; what you said is kept and sent again."); return null; }
-        keep(waiting().slice(1));
-        throw error;
-      }
-      keep(waiting().slice(1));
+let flushing = Promise.resolve();
+function flush() { return (flushing = flushing.then(sendWaiting)); }
+
+async function sendWaiting() {
+  const late = [];
+  for (const name of waiting().filter(mine)) {
+    const text = localStorage.getItem(name);
+    if (text === null) continue;   // another window was faster
+    const { path, sent } = JSON.parse(text);
+    let outcome;
+    try {
+      outcome = { told: await call(path, sent) };
+    } catch (error) {
+      if (error.status !== 400) break;   // no server, or one that cannot keep it now: this and what comes after it wait
+      outcome = { refused: error.message };
     }
-    return last;
-  });
-  return flushing.catch(error => { flushing = null; say(error.message); return null; });
+    if (awaited.has(name)) awaited.set(name, outcome); else late.push(outcome);
+    localStorage.removeItem(name);
+  }
+  const refused = late.find(one => one.refused);
+  if (refused) say(`An earlier answer was not taken: ${refused.refused}`);
+  else if (late.length) say(`The server has taken ${late.length} answer(s) that were kept here.`);
 }
-setInterval(() => { if (waiting().length) flush().then(refresh); }, 3000);
+setInterval(() => { if (waiting().some(mine)) flush(); }, 3000);
+
+function clipsWaiting() {  // answered, though the server does not know
+  const kept = waiting().map(name => JSON.parse(localStorage.getItem(name) ?? "{}").sent);
+  return new Set(kept.flatMap(one => one?.answers || [one]).map(one => one?.clip));
+}
 
 const who = () => $("annotator").value.trim();
 
@@ -64,9 +92,12 @@ async function refresh() {
 async function next() {
   if (!who()) { say("Say who you are first."); $("annotator").focus(); return; }
   if (!desk.cards.length) {
-    const mode = desk.mode === "discover" ? "ask" : desk.mode;
-    const told = await call(`/api/next?mode=${mode}&count=3&annotator=${encodeURIComponent(who())}`);
-    desk.cards = told.cards;
+    const mode = desk.mode === "discover" ? "ask" : desk.mode, name = who();
+    if (waiting().some(mine)) await flush();
+    const told = await call(`/api/next?mode=${mode}&count=3&annotator=${encodeURIComponent(name)}`);
+    if (who() !== name || mode !== (desk.mode === "discover" ? "ask" : desk.mode)) return;   // somebody or something else by now
+    const kept = clipsWaiting();
+    desk.cards = told.cards.filter(card => !kept.has(card.clip));
     for (const card of desk.cards) new Image().src = picture(card);
   }
   show(desk.cards.shift() || null);
@@ -110,6 +141,7 @@ function show(card) {
   $("problem").hidden = !card.problem;
   $("problem").textContent = card.problem;
   $("claim").textContent = card.why.claim ? `${card.why.what}: ${card.why.claim}` : "";
+  for (const id of ["low", "high"]) $(id).max = card.rate_hz / 2;
   drawPicture(); drawAnswers(); drawWhy();
   say(`${card.name}: ${card.why.claim ? `${card.why.claim}? Enter accepts` : "which call is it?"}`);
 }
@@ -120,7 +152,7 @@ function drawPicture() {
   const card = desk.card;
   if (!card) return;
   const { t0, t1, f0, f1 } = extent(card);
-  $("picture").src = picture(card);
+  if (card.problem) $("picture").removeAttribute("src"); else $("picture").src = picture(card);
   $("picture").alt = `Spectrogram of ${card.name}, ${t0.toFixed(2)} to ${t1.toFixed(2)} seconds, ${Math.round(f0)} to ${Math.round(f1)} hertz`;
   const ticks = (low, high, most) => {
     const raw = (high - low) / most, unit = 10 ** Math.floor(Math.log10(raw));
@@ -143,15 +175,29 @@ function drawBox() {
   for (const name of ["start", "end", "low", "high"]) {
     const grip = $(`grip-${name}`);
     grip.setAttribute("aria-valuenow", b[name].toFixed(3));
+    grip.setAttribute("aria-valuetext", name === "start" || name === "end" ? `${b[name].toFixed(3)} s` : `${Math.round(b[name])} Hz`);
     grip.setAttribute("aria-valuemin", name === "start" || name === "end" ? t0.toFixed(3) : f0);
     grip.setAttribute("aria-valuemax", name === "start" || name === "end" ? t1.toFixed(3) : f1);
   }
 }
 
+$("picture").addEventListener("error", trying(async () => {   // the server says why in a line
+  const card = desk.card, address = $("picture").getAttribute("src");
+  if (!card || !address) return;
+  try { await call(address); } catch (error) {
+    if (desk.card !== card) return;
+    card.problem = error.message;
+    $("problem").textContent = `${card.problem}. Skip it: it is not asked again.`;
+    $("problem").hidden = false;
+  }
+}));
+
 function move(name, value) {
   const { t0, t1, f0, f1 } = extent(desk.card), b = desk.box, least = { t: (t1 - t0) / 200, f: (f1 - f0) / 100 };
-  const bounds = { start: [t0, b.end - least.t], end: [b.start + least.t, t1], low: [f0, b.high - least.f], high: [b.low + least.f, f1] }[name];
-  b[name] = Math.min(bounds[1], Math.max(bounds[0], value));
+  b[name] = {   // never out of the picture, even where the box is smaller than the least step
+    start: () => Math.max(t0, Math.min(b.end - least.t, value)), end: () => Math.min(t1, Math.max(b.start + least.t, value)),
+    low: () => Math.max(f0, Math.min(b.high - least.f, value)), high: () => Math.min(f1, Math.max(b.low + least.f, value)),
+  }[name]();
   b.moved = true;
   drawBox();
 }
@@ -181,7 +227,7 @@ const audio = $("audio");
 function play(slower) {
   if (!desk.card) return;
   audio.src = address(desk.card, "sound.wav", { context: $("context").value, slower });
-  audio.play().catch(() => say("This browser would not play the clip."));
+  audio.play().catch(error => { if (error.name !== "AbortError") say("This browser would not play the clip."); });   // begun anew
 }
 audio.addEventListener("timeupdate", () => {
   $("playhead").hidden = audio.paused || !audio.duration;
@@ -207,26 +253,36 @@ function button(text, key, action, kind = "") {
   return made;
 }
 
+let drawn = "", named = "";
 function drawAnswers() {
   if (!desk.state) return;
-  const several = desk.state.several, made = desk.state.classes.map(({ name, key }) => {
+  $("differing").textContent = desk.state.disagreements ? `(${desk.state.disagreements})` : "";
+  const several = desk.state.several, claim = desk.mode === "review" && desk.card?.why.claim || "";
+  const now = JSON.stringify([desk.state.classes, several, claim, desk.chosen]);
+  if (now === drawn) return;   // what has the focus keeps it
+  drawn = now;
+  const made = desk.state.classes.map(({ name, key }) => {
     const one = button(name, key, event => pick(name, event.shiftKey));
     if (several) {
       one.setAttribute("aria-pressed", String(desk.chosen[name] === true));
       one.classList.toggle("absent", desk.chosen[name] === false);
+      if (desk.chosen[name] === false) one.setAttribute("aria-label", `${name}: not there`);
     }
     return one;
   });
-  if (desk.mode === "review" && desk.card?.why.claim) made.unshift(button(`It is ${desk.card.why.claim}`, "Enter", accept));
+  if (claim) made.unshift(button(`It is ${claim}`, "Enter", accept));
   if (several) made.push(button("Send", "Enter", accept));
   made.push(button("Unknown", "u", () => answer("unknown"), "other"), button("Noise", "n", () => answer("noise"), "other"),
-    button("Skip", "s", () => answer("skip"), "other"), button("Undo", "z", undo, "other"), button("Look-alikes", "g", alike, "other"));
+    button("Skip", "s", () => answer("skip"), "other"), button("Undo", "z", undo, "other"), button("Look-alikes", "g", trying(alike), "other"));
+  const held = [...$("answers").children].find(one => one === document.activeElement)?.textContent;
   $("answers").replaceChildren(...made);
+  made.find(one => one.textContent === held)?.focus({ preventScroll: true });
+  if (JSON.stringify(desk.state.classes) === named) return;
+  named = JSON.stringify(desk.state.classes);
   const names = desk.state.classes.map(({ name }) => new Option(name, name));
   const before = $("name-for").value;
   $("name-for").replaceChildren(...names, new Option("noise", "\u0000noise"), new Option("unknown", "\u0000unknown"));
   if (before) $("name-for").value = before;
-  $("differing").textContent = desk.state.disagreements ? `(${desk.state.disagreements})` : "";
 }
 
 function pick(name, absent) {
@@ -251,29 +307,35 @@ function said(card, kind, labels = {}, box = null) {
 }
 
 let answering = Promise.resolve();
+function after(act) { return (answering = answering.then(trying(act))); }   // one after the other
+
 function answer(kind, labels = {}) {
-  answering = answering.then(async () => {
-    const card = desk.card;
-    if (!card) return say("There is nothing to answer.");
+  const card = desk.card;   // a key pressed twice does not answer the clip that nobody has seen yet
+  if (!card) return say("There is nothing to answer.");
+  return after(async () => {
+    if (desk.card !== card) return;
     if (!who()) { say("Say who you are first."); $("annotator").focus(); return; }
-    const told = await send(desk.mode === "adjudicate" ? "/api/settle" : "/api/answer", said(card, kind, labels, desk.box));
-    if (told === null && !waiting().length) return;   // refused: the reason stands below
-    await next();
+    const outcome = await send(desk.mode === "adjudicate" ? "/api/settle" : "/api/answer", said(card, kind, labels, desk.box));
+    if (outcome.refused) return say(outcome.refused);
+    if (desk.card === card) await advance();
     await refresh();
-  }).catch(error => say(error.message));
-  return answering;
+  });
+}
+
+async function advance() {   // to the next card; without a server to none
+  desk.card = null;
+  try { await next(); } catch (error) { show(null); throw error; }
 }
 
 function undo() {
-  answering = answering.then(async () => {
-    const told = await send("/api/undo", { key: fresh(), annotator: who() });
-    if (!told) return;
+  return after(async () => {
+    const { told, refused } = await send("/api/undo", { key: fresh(), annotator: who() });
+    if (!told) return say(refused || "It will be taken back.");
     if (desk.card) desk.cards.unshift(desk.card);
     if (told.card) show(told.card); else await next();
     await refresh();
     say("Taken back.");
-  }).catch(error => say(error.message));
-  return answering;
+  });
 }
 
 // ------------------------------------------------------------ many at once
@@ -311,40 +373,42 @@ function tile(card, pressed) {
   const guess = card.guess[0] ? `${card.guess[0].name} ${Math.round(100 * card.guess[0].p)} %` : "";
   made.append(image, `${guess} ${card.start_s.toFixed(2)} s`);
   made.addEventListener("click", () => { made.setAttribute("aria-pressed", String(made.getAttribute("aria-pressed") !== "true")); ticked(); });
-  made.addEventListener("mouseenter", () => { desk.card ??= card; });
-  made.addEventListener("keydown", event => { if (event.key === "p") { audio.src = address(card, "sound.wav", { context: 0.05, slower: 1 }); audio.play(); event.stopPropagation(); } });
+  made.addEventListener("keydown", event => { if (event.key === "p") { audio.src = address(card, "sound.wav", { context: 0.05, slower: 1 }); audio.play().catch(() => {}); event.stopPropagation(); } });
   return made;
 }
 
 function chosenTiles() { return [...$("tiles").querySelectorAll("[aria-pressed=true]")].map(one => desk.shown.find(card => card.clip === one.dataset.clip)); }
 function ticked() { $("ticked").textContent = `${chosenTiles().length} of ${desk.shown.length} ticked`; }
 
-$("name-all").addEventListener("click", async () => {
+$("name-all").addEventListener("click", () => after(async () => {
   if (!who()) { say("Say who you are first."); $("annotator").focus(); return; }
   const name = $("name-for").value, cards = chosenTiles();
   if (!cards.length) return say("Nothing is ticked.");
   const kind = name.startsWith("\u0000") ? name.slice(1) : "label";
-  await send("/api/answer", { answers: cards.map(card => said(card, kind, kind === "label" ? { [name]: true } : {})) });
-  say(`${cards.length} clips answered: ${kind === "label" ? name : kind}`);
+  const outcome = await send("/api/answer", { answers: cards.map(card => said(card, kind, kind === "label" ? { [name]: true } : {})) });
+  if (outcome.refused) return say(outcome.refused);
   desk.cards = desk.cards.filter(card => !cards.some(one => one.clip === card.clip));
-  await refresh();
   const gone = desk.card && cards.some(one => one.clip === desk.card.clip);
-  leaveMany();
-  if (desk.from === "one" && gone) await next();
-});
+  await leaveMany();
+  if (desk.from === "one" && gone) await advance();
+  await refresh();
+  say(`${cards.length} clips answered: ${kind === "label" ? name : kind}`);
+}));
 
 function leaveMany() {
   $("many").hidden = true;
+  $("work").focus({ preventScroll: true });
   if (desk.from === "groups") return discover();
   $("one").hidden = false;
 }
-$("back").addEventListener("click", leaveMany);
+$("back").addEventListener("click", trying(leaveMany));
 
 async function discover() {
   $("one").hidden = $("many").hidden = true;
   $("groups").hidden = false;
   say("Grouping …");
   const told = await call("/api/clusters?count=8");
+  if (desk.mode !== "discover" || !$("many").hidden) return;
   $("group-list").replaceChildren(...told.clusters.map(group => {
     const made = document.createElement("div");
     made.className = "group";
@@ -367,6 +431,7 @@ function drawWhy() {
   $("why").textContent = why.undone ? "You took this answer back." : why.said
     ? why.said.map(one => `${one.annotator}: ${one.kind === "label" ? Object.keys(one.labels).filter(n => one.labels[n]).join(", ") : one.kind}`).join("; ")
     : why.claim ? `${why.what} as ${why.claim}, ${why.what === "detected" ? "score" : "probability by the model"} ${why.score ?? "?"}`
+    : why.rank === 0 ? "It was begun before: by you, or by somebody whose answer wants a second opinion."
     : why.rank ? `Number ${why.rank} of ${why.of} that ${why.selector.replaceAll("_", " ")} wants to know${why.score === null ? "" : `, score ${why.score}`}.` : "";
   if (card.ambiguous) $("why").textContent += " Ambiguous: every version of the model wavers here, so it may be unclear to anybody.";
   $("guess").replaceChildren(...card.guess.map(({ name, p }) => {
@@ -418,11 +483,11 @@ function curve(points, what) {
   return svg;
 }
 
-$("agreement").addEventListener("click", async () => {
+$("agreement").addEventListener("click", trying(async () => {
   const told = await call("/api/agreement");
   const pairs = Object.entries(told.cohen).map(([who, [kappa, clips]]) => `${who}: Cohen's kappa ${kappa ?? "-"} over ${clips} clips`);
   $("told").textContent = pairs.length ? `${pairs.join("; ")}. Fleiss ${told.fleiss ?? "-"} (${told.fleiss_clips} clips), Krippendorff's alpha ${told.alpha ?? "-"} (${told.alpha_clips}).` : "One annotator so far.";
-});
+}));
 for (const one of document.querySelectorAll("[data-export]")) one.addEventListener("click", async () => {
   try {
     const told = await call("/api/export", { format: one.dataset.export });
@@ -435,17 +500,18 @@ for (const one of document.querySelectorAll("[data-export]")) one.addEventListen
 function enter(mode) {
   desk.mode = mode;
   desk.cards = [];
+  desk.card = null;
   for (const tab of document.querySelectorAll("[role=tab]")) tab.setAttribute("aria-selected", String(tab.dataset.mode === mode));
   $("many").hidden = $("groups").hidden = true;
-  $("one").hidden = false;
+  $("one").hidden = mode === "discover";
   $("work").focus({ preventScroll: true });
-  (mode === "discover" ? (desk.card = null, discover()) : next()).catch(error => say(error.message));
   drawAnswers();
+  return trying(mode === "discover" ? discover : next)();
 }
 for (const tab of document.querySelectorAll("[role=tab]")) tab.addEventListener("click", () => enter(tab.dataset.mode));
 
 const ACTIONS = { p: () => play(1), l: () => play($("slower").value), u: () => answer("unknown"), n: () => answer("noise"), s: () => answer("skip"),
-  z: undo, g: alike, Enter: accept, Escape: leaveMany };
+  z: undo, g: trying(alike), Enter: accept, Escape: trying(leaveMany) };
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
@@ -472,8 +538,16 @@ $("new-class").addEventListener("submit", async event => {
     $("work").focus({ preventScroll: true });
   } catch (error) { say(error.message); }
 });
-$("annotator").value = localStorage.getItem("audiorep-annotator") || "";
-$("annotator").addEventListener("change", () => { localStorage.setItem("audiorep-annotator", who()); desk.cards = []; $("work").focus({ preventScroll: true }); next().catch(error => say(error.message)); });
+const NAME = "audiorep-annotator";   // of this window; a new one begins with the last name that was given
+$("annotator").value = sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME) ?? "";
+$("annotator").addEventListener("change", () => {
+  for (const kept of [sessionStorage, localStorage]) kept.setItem(NAME, who());
+  enter(desk.mode);
+});
 setInterval(() => refresh().catch(() => {}), 5000);
+setInterval(() => {   // there may be something to ask by now
+  if (desk.state && !desk.card && !$("one").hidden && who() && document.activeElement !== $("annotator"))
+    answering = answering.then(() => desk.card ? null : next()).catch(() => {});
+}, 1500);
 
 flush().then(refresh).then(() => (who() ? next() : ($("annotator").focus(), say("Say who you are, then answer with the keys beside the classes.")))).catch(error => say(error.message));
