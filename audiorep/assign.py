@@ -191,8 +191,10 @@ def clusters_of(x: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> In
 def _refill(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], assignment: Int[Tensor, " n"]) -> None:
     """Give each empty cluster the row that is farthest from its own centroid, of those whose cluster keeps another."""
     sizes = torch.bincount(assignment, minlength=len(centroids))
+    if not (left := (sizes == 0).nonzero().flatten().tolist()):
+        return
     distance = (x - centroids[assignment]).square().sum(1)
-    for empty in (sizes == 0).nonzero().flatten().tolist():
+    for empty in left:
         row = int(distance.masked_fill(sizes[assignment] < 2, -1.0).argmax())
         sizes[assignment[row]] -= 1
         sizes[empty] = 1

@@ -66,8 +66,12 @@ class Corpus:
         return make_sides(train, test, self.truth, group, self.classes)
 
 
-def open_corpus(cfg: DictConfig, out: Path | None = None) -> Corpus:
-    """Read, scan, quarantine, split. What is left out goes into ``out/quarantine.csv`` and into the notes."""
+def open_corpus(cfg: DictConfig, out: Path | None = None, must_split: bool = True) -> Corpus:
+    """Read, scan, quarantine, split. What is left out goes into ``out/quarantine.csv`` and into the notes.
+
+    Args:
+        must_split: refuse a corpus that cannot be split; False: nothing is held out of it, and that is noted.
+    """
     with progress_bar("reading headers") as progress:
         manifest = read_corpus(cfg.corpus, instantiate(cfg.format), cfg.annotations, progress)
     notes = []
@@ -83,10 +87,14 @@ def open_corpus(cfg: DictConfig, out: Path | None = None) -> Corpus:
     labels = manifest.frame["label"].tolist()
     classes = classes_of(labels, cfg.labels.multilabel)
     truth = encode(labels, classes, cfg.labels.multilabel, cfg.labels.complete)
+    split = Split(np.arange(len(manifest)), np.empty(0, np.int64), "no labels: nothing is held out")
     if classes or cfg.split.column is not None:
-        split = make_split(manifest.frame, **OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
-    else:
-        split = Split(np.arange(len(manifest)), np.empty(0, np.int64), "no labels: nothing is held out")
+        try:
+            split = make_split(manifest.frame, **OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
+        except AudiorepError as error:
+            if must_split:
+                raise
+            notes.append(f"nothing is held out: {error}")
     if split.leak_report:
         notes.append(split.leak_report)
     for note in notes:

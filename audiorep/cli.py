@@ -32,12 +32,12 @@ VERBS = {
 
 PATHS = frozenset(
     {"corpus", "recordings", "annotations", "out", "model", "init", "golden", "data", "journal", "embeddings"}
-    | {"detections", "encoder.weights", "encoder.architecture", "teacher.model"}
+    | {"detections", "store", "encoder.weights", "encoder.architecture", "teacher.model"}
 )
-"""Keys whose values are paths."""
+"""Keys whose values are paths, or addresses of databases."""
 
-TEXTS = frozenset({"train", "pretrain", "first", "second", "noise"})
-"""Keys whose values are keys of another verb, one after the other: train="split.folds=5 trainer.max_steps=400"."""
+TEXTS = frozenset({"train", "pretrain", "first", "second", "noise", "token"})
+"""Keys whose values are keys of another verb, such as train="split.folds=5 trainer.max_steps=400", or secrets."""
 
 WORKFLOW = """\
 audiorep {version}: learn representations of sound, above all animal sound

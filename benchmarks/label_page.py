@@ -4,7 +4,7 @@
 
 Random embeddings of 512 numbers, ten classes, clips of 50 ms in ten recordings. Four people answer in turn while the head
 learns behind them; requests go through Starlette's test client, so without the network. Then every strategy chooses 20 of
-all clips, from one model or, where it compares passes, from ten. Peaks are of the whole process, torch and all included.
+all clips, from one model or, where it compares passes, ten. Peaks are of the whole process, torch and all included.
 """
 
 import itertools

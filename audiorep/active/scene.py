@@ -24,14 +24,18 @@ SMALLEST = 1e-6
 """A number of the embedding that varies less than this is not standardised."""
 
 
-def open_corpus(cfg: DictConfig, out: Path) -> tuple[DictConfig, build.Corpus, Model]:
-    """The corpus, and the model whose embeddings are used; without one, a front-end for mel statistics."""
+def open_corpus(cfg: DictConfig, out: Path, must_split: bool = True) -> tuple[DictConfig, build.Corpus, Model]:
+    """The corpus, and the model whose embeddings are used; without one, a front-end for mel statistics.
+
+    Args:
+        must_split: see `audiorep.build.open_corpus`.
+    """
     if cfg.model is not None:
         model, _ = build.open_model(cfg)
-        return cfg, build.open_corpus(cfg, out), model
+        return cfg, build.open_corpus(cfg, out, must_split), model
     build.settle_split(cfg)
     cfg.window.outside = "context" if cfg.window.outside == "auto" else cfg.window.outside
-    corpus = build.open_corpus(cfg, out)
+    corpus = build.open_corpus(cfg, out, must_split)
     cfg = build.fill_in_auto(cfg, corpus.manifest)
     model = build.make_model(cfg, cfg.seed)
     train = build.make_windows(cfg, corpus, corpus.split.train)
