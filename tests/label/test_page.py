@@ -627,9 +627,15 @@ def test_every_control_has_a_name_for_those_who_do_not_see_it(serve, page):
     window = page(server)
 
     def nameless() -> list[str]:
-        shown = [one for one in window.driver.find_elements(By.CSS_SELECTOR, CONTROLS) if one.is_displayed()]
-        assert len(shown) > 15
-        return [one.get_attribute("outerHTML")[:100] for one in shown if not one.accessible_name.strip()]
+        def looked() -> tuple[list[str], int]:
+            shown = [one for one in window.driver.find_elements(By.CSS_SELECTOR, CONTROLS) if one.is_displayed()]
+            return [one.get_attribute("outerHTML")[:100] for one in shown if not one.accessible_name.strip()], len(
+                shown
+            )
+
+        found, count = until(looked)
+        assert count > 15
+        return found
 
     assert nameless() == []
     for id, then in (("tab-review", "claim"), ("tab-discover", "group-list")):

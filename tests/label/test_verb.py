@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,34 +87,34 @@ class Server:
         self.address = self.process.stdout.readline().strip()
         assert self.address.startswith("http://127.0.0.1:"), self.log.read_text()
 
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.address.split("?")[0], timeout=30, follow_redirects=True)
+    @contextmanager
+    def client(self) -> Iterator[httpx.Client]:
+        with httpx.Client(base_url=self.address.split("?")[0], timeout=30, follow_redirects=True) as made:
+            assert "<title>audiorep label" in made.get(self.address).text  # with the token, a cookie from here on
+            yield made
 
-    def end(self, how: signal.Signals) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(30)
 
-
-@pytest.fixture
-def serve(corpus: Path, tmp_path: Path) -> Iterator[Any]:
-    started: list[Server] = []
-
-    def one(*more: str) -> Server:
-        started.append(Server(corpus, tmp_path / "out", *more))
-        return started[-1]
-
-    yield one
-    for server in started:
+def test_every_answer_acknowledged_before_sigkill_is_there_after_a_new_start(corpus, tmp_path):
+    server = Server(corpus, tmp_path / "out", "classes=[hoot]", "token=a secret = of/many+words&")
+    try:
+        acknowledged = answer_until_killed(server)
+    finally:
         server.process.kill()
         server.process.wait()
+    desk, _ = desk_of(corpus, tmp_path / "out")
+    kept = {one.id: one.key for one in answers_since(desk.store)}
+    assert {id: kept.get(id) for id in acknowledged} == acknowledged
+    assert (
+        len(kept) - 8 <= len(acknowledged) + 4
+    )  # at most one more a client: stored, and killed before it could say so
+    assert desk.tally["corpus"] == 8 and desk.answered.sum() >= 15  # imported once
+    desk.close()
 
 
-def test_every_answer_acknowledged_before_sigkill_is_there_after_a_new_start(serve, tmp_path):
-    server = serve("classes=[hoot]")
-    clips: list[str] = []
+def answer_until_killed(server: Server) -> dict[int, str]:
+    """{id: key} of the answers that four clients were told are kept, until the process is no more."""
+    assert httpx.get(server.address.split("?")[0]).status_code == 401
     with server.client() as client:
-        assert "<title>audiorep label" in client.get("/").text
-        assert client.get("/", headers={"host": "evil.example"}).status_code == 403
         state = client.get("/api/state").json()
         assert [one["name"] for one in state["classes"]] == [*sorted(CLASSES), "hoot"]
         assert state["annotators"] == {"corpus": 8} and state["unusable"] == 1 and state["model"]
@@ -121,7 +122,8 @@ def test_every_answer_acknowledged_before_sigkill_is_there_after_a_new_start(ser
         clips = [card["clip"] for card in cards]
         assert len(clips) == 15 and client.get(f"/api/clip/{clips[0]}/spectrogram.png").status_code == 200
 
-    keys, acknowledged = itertools.count(), {}
+    keys = itertools.count()
+    acknowledged: dict[int, str] = {}
 
     def stream(name: str) -> None:
         with server.client() as client:
@@ -146,26 +148,12 @@ def test_every_answer_acknowledged_before_sigkill_is_there_after_a_new_start(ser
     for thread in threads:
         thread.start()
     until(lambda: len(acknowledged) >= 60 or not any(thread.is_alive() for thread in threads), 60)
-    assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    server.process.send_signal(signal.SIGKILL)
+    assert server.process.wait(30) == -signal.SIGKILL
     for thread in threads:
         thread.join()
     assert len(acknowledged) >= 60
-
-    again = serve("token=a secret = of/many+words")
-    with again.client() as client:
-        assert client.get("/", params={"token": ""}).status_code == 401
-        assert "<title>audiorep label" in client.get(again.address).text
-        people = client.get("/api/state").json()["annotators"]
-    assert sum(people.values()) >= 15 and people["corpus"] == 8  # imported once
-    assert again.end(signal.SIGINT) in (130, -signal.SIGINT, 0)
-    assert "Traceback" not in again.log.read_text()
-    store = open_store(tmp_path / "out" / "labels.sqlite")
-    kept = {one.id: one.key for one in answers_since(store)}
-    store.close()
-    assert {id: kept.get(id) for id in acknowledged} == acknowledged
-    assert (
-        len(kept) - 8 <= len(acknowledged) + 4
-    )  # at most one more a client: stored, and killed before it could say so
+    return acknowledged
 
 
 # ------------------------------------------------------------ what the desk is told
