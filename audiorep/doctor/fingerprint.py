@@ -93,7 +93,7 @@ def matches(
     starts = np.flatnonzero(np.r_[True, word[1:] != word[:-1]]) if len(word) else np.empty(0, int)
     sizes = np.diff(np.r_[starts, len(word)])
     found: list[np.ndarray] = []
-    for distance in range(1, COMMON):
+    for distance in range(1, min(COMMON, len(word))):
         # neighbours at this distance in the sorted list that lie in one group of equal words
         inside = np.repeat((sizes > distance) & (sizes <= COMMON), sizes)
         left = np.flatnonzero(inside[: len(word) - distance] & (word[: len(word) - distance] == word[distance:]))

@@ -77,6 +77,8 @@ def test_other_sound_silence_and_short_clips_do_not_match():
     assert found(*noise, *(song(i) for i in range(30, 40)), hum) == []
     assert found(np.zeros(6 * RATE_HZ, np.float32), np.zeros(6 * RATE_HZ, np.float32)) == []
     assert found(song(1)[: RATE_HZ // 4], song(1)[: RATE_HZ // 4]) == [] and matches([]) == []
+    few = (np.arange(2, dtype=np.uint32), np.ones(2, bool))
+    assert matches([few, few]) == []
 
 
 def test_words_are_those_of_the_formula():
