@@ -40,6 +40,14 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False too where no file can have such a name."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write bytes atomically. Writers of other packages raise all sorts on a full disk: let them write to memory."""
     with atomic(path) as temporary, temporary.open("wb") as file:

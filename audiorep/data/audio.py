@@ -1,6 +1,7 @@
 """Decode a stretch of one recording by seeking to it: int16 where the file has 16 bits or fewer, float32 otherwise."""
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from math import gcd
@@ -10,8 +11,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from audiorep.data import guano
 from audiorep.errors import AudioError
-from audiorep.files import write_bytes
+from audiorep.files import is_file, write_bytes
 
 EXTENSIONS = (frozenset(f".{name.lower()}" for name in soundfile.available_formats()) - {".raw"}) | {
     ".aif",
@@ -36,6 +38,9 @@ NARROW = frozenset(
 )
 """Encodings whose samples lose nothing that matters as int16."""
 
+WITH_CHUNKS = frozenset({"WAV", "WAVEX", "RF64"})
+"""Formats that may hold GUANO."""
+
 LOSSY = frozenset({"VORBIS", "OPUS", "MPEG_LAYER_III"})
 """Encodings that may overshoot full scale; decoded straight to int16 they would wrap around."""
 
@@ -52,12 +57,13 @@ STREAMED_BYTES = 0x7FFF0000
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says."""
+    """What a file's header says; rate and duration are those of the sound, where the file is slowed down (bats)."""
 
     rate_hz: int
     frames: int
     channels: int
     dtype: str  # "int16" or "float32"
+    time_expansion: float = 1.0  # the sound's rate over that of the header
 
     @property
     def duration_s(self) -> float:
@@ -69,14 +75,17 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
-def probe(path: str | Path) -> AudioInfo:
+def probe(path: str | Path, time_expansion: float | None = None) -> AudioInfo:
     """Read a file's header.
+
+    Args:
+        time_expansion: how many times the file is slowed down; None or NaN: as its GUANO tells, else not at all.
 
     Raises:
         AudioError: missing, empty, corrupt, zero-length, or with fewer samples than its header promises (WAV, AIFF).
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise AudioError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
@@ -88,7 +97,11 @@ def probe(path: str | Path) -> AudioInfo:
         raise AudioError(f"{path}: holds no samples (zero-length)")
     if (short := SHORT_CHUNK.search(info.extra_info)) and int(short[2]) < int(short[1]) < STREAMED_BYTES:
         raise AudioError(f"{path}: truncated: {short[2]} bytes of samples are there, its header says {short[1]}")
-    return AudioInfo(info.samplerate, info.frames, info.channels, "int16" if info.subtype in NARROW else "float32")
+    factor = time_expansion
+    if factor is None or math.isnan(factor):
+        factor = guano.time_expansion(path, info.samplerate) if info.format in WITH_CHUNKS else 1.0
+    rate_hz, dtype = round(info.samplerate * factor), "int16" if info.subtype in NARROW else "float32"
+    return AudioInfo(max(1, rate_hz), info.frames, info.channels, dtype, factor)
 
 
 def read(path: str | Path, start: int, count: int, channel: int | None = None) -> np.ndarray:

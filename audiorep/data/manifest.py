@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from audiorep.data.audio import AudioInfo, probe
+from audiorep.data.expansion import SLOWED, at_true_speed, factors
 from audiorep.data.quarantine import list_of, quarantined_paths
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import atomic
@@ -96,20 +97,28 @@ def canonical(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     if missing.any():
         raise AudiorepError(f"{source}: row {_row(missing)}: column '{path_name}' is empty")
     root = source.parent if source.is_file() else source
+    if (bad := table["path"].astype(str).str.contains("[\0\r\n]")).any():
+        raise AudiorepError(f"{source}: row {_row(bad)}: column '{path_name}' is no path: it goes on over lines")
     table["path"] = [str((root / str(path).strip()).resolve()) for path in table["path"]]
     for name in ("start_s", "end_s"):
         table[name] = _seconds(table, name, source)
     backwards = table["end_s"] <= table["start_s"].fillna(0.0)
     if backwards.any():
         raise AudiorepError(f"{source}: row {_row(backwards)}: end_s is not after start_s")
+    if "time_expansion" in table:
+        table["time_expansion"] = factors(table, source)
     table["label"] = _text(table, "label", "")
     table["group"] = _text(table, "group", None).where(lambda group: group != "", table["path"])
     first = ["path", "start_s", "end_s", "label", "group"]
     return table[first + [name for name in table.columns if name not in first]].reset_index(drop=True)
 
 
-def scan(frame: pd.DataFrame, progress: Progress | None = None) -> Manifest:
+def scan(frame: pd.DataFrame, progress: Progress | None = None, expanded: bool = False) -> Manifest:
     """Read every file's header once, fill in ends, and leave out what cannot be used, with the reason.
+
+    Args:
+        frame: in canonical form. A column `time_expansion` says how many times a file is slowed down, before its GUANO.
+        expanded: times and frequencies are those of slowed-down files as they play; they become those of the sound.
 
     Raises:
         AudiorepError: nothing usable is left.
@@ -117,13 +126,16 @@ def scan(frame: pd.DataFrame, progress: Progress | None = None) -> Manifest:
     paths = list(dict.fromkeys(frame["path"]))
     files: dict[str, AudioInfo] = {}
     out: list[Quarantined] = []
+    factor = dict(zip(frame["path"], frame.get("time_expansion", [None] * len(frame)), strict=True))
     for done, path in enumerate(paths, 1):
         try:
-            files[path] = probe(path)
+            files[path] = probe(path, factor[path])
         except AudioError as error:
             out.append(Quarantined(path, None, str(error).removeprefix(f"{path}: ")))
         if progress:
             progress(done, len(paths))
+    if expanded:
+        frame = at_true_speed(frame, files)
     duration_s = frame["path"].map({path: info.duration_s for path, info in files.items()}).astype(float)
     start_s = frame["start_s"].fillna(0.0)
     end_s = frame["end_s"].fillna(duration_s)
@@ -133,7 +145,8 @@ def scan(frame: pd.DataFrame, progress: Progress | None = None) -> Manifest:
             Quarantined(
                 frame["path"].iloc[row],
                 int(row),
-                f"{start_s.iloc[row]:g} to {end_s.iloc[row]:g} s lies past the end of the file ({duration_s.iloc[row]:g} s)",
+                f"{start_s.iloc[row]:g} to {end_s.iloc[row]:g} s lies past the end of the file ({duration_s.iloc[row]:g} s)"
+                + (SLOWED if files[frame["path"].iloc[row]].time_expansion != 1.0 and not expanded else ""),
             )
         )
     kept = duration_s.notna() & ~past
@@ -149,6 +162,8 @@ def read_corpus(
     format: Format,
     annotations: str | Path | None = None,
     progress: Progress | None = None,
+    time_expansion: float | None = None,
+    expanded: bool = False,
 ) -> Manifest:
     """Read recordings and annotations in any known format, and scan the files.
 
@@ -156,6 +171,8 @@ def read_corpus(
         corpus: a manifest, or a folder of recordings.
         format: how to read it, mostly `audiorep.data.formats.auto.Auto`.
         annotations: where the annotations are if not beside the recordings.
+        time_expansion: how many times all recordings are slowed down, where the table does not say; None: as GUANO tells.
+        expanded: see `scan`.
     """
     source = Path(corpus).expanduser().resolve()
     if not source.exists():
@@ -163,7 +180,10 @@ def read_corpus(
     beside = Path(annotations).expanduser().resolve() if annotations is not None else None
     if beside is not None and not beside.exists():
         raise AudiorepError(f"annotations={annotations}: no such file or folder")
-    table = canonical(format.read(source, beside), source)
+    table = format.read(source, beside)
+    if time_expansion is not None and "time_expansion" not in table:
+        table = table.assign(time_expansion=time_expansion)
+    table = canonical(table, source)
     if not len(table):
         raise AudiorepError(f"{source}: no rows")
     listed = quarantined_paths(source)
@@ -173,7 +193,7 @@ def read_corpus(
             f"every recording of {source} is on its quarantine list {list_of(source)}: take some off it"
         )
     named = [path for path in dict.fromkeys(table["path"]) if path in listed]
-    manifest = scan(table[~away].reset_index(drop=True), progress)
+    manifest = scan(table[~away].reset_index(drop=True), progress, expanded)
     left_out = tuple(Quarantined(path, None, f"quarantined: {listed[path]}") for path in named)
     return replace(manifest, quarantined=(*manifest.quarantined, *left_out))
 

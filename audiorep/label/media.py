@@ -79,22 +79,23 @@ def samples_of(stretch: Stretch) -> Float[np.ndarray, " t"]:
 
 
 def decibels(
-    wave: Float[np.ndarray, " t"], rate_hz: int, low_hz: float, high_hz: float, width: int, height: int
+    stretch: Stretch, low_hz: float, high_hz: float, width: int, height: int
 ) -> Float[np.ndarray, "height width"]:
     """Power in dB: a column for each `width`-th part of the time, rows from `low_hz` up to `high_hz`; of what falls into one
     point, the loudest.
 
     The Hann window is `WINDOW_PIXELS` columns long, but never so short that a row has no bin of its own, and of
-    `LONGEST_WINDOW` samples at most; beyond it, rows share bins.
+    `LONGEST_WINDOW` samples at most; beyond it, rows share bins. At the edges it hears what lies around the stretch.
     """
-    hop = max(1, len(wave) // width)
+    rate_hz, count = stretch.rate_hz, stretch.count
+    hop = max(1, count // width)
     bins = int(np.ceil(height * rate_hz / (high_hz - low_hz)))
     size = int(2 ** np.ceil(np.log2(np.clip(max(WINDOW_PIXELS * hop, bins), 64, LONGEST_WINDOW))))
-    spectrum = torch.stft(
-        torch.from_numpy(wave[hop // 2 :].astype(np.float32)), size, hop, window=torch.hann_window(size), return_complex=True,
-        pad_mode="constant",
-    )  # fmt: skip
-    hz, samples = np.linspace(low_hz, high_hz, height + 1), np.linspace(0.0, len(wave), width + 1)
+    start = stretch.start + hop // 2 - size // 2  # each window lies around the middle of its hop
+    wave = to_float(read(stretch.path, start, count + size, stretch.channel))
+    window = torch.hann_window(size)
+    spectrum = torch.stft(torch.from_numpy(wave), size, hop, window=window, return_complex=True, center=False)
+    hz, samples = np.linspace(low_hz, high_hz, height + 1), np.linspace(0.0, count, width + 1)
     found = loudest(loudest(spectrum.abs().square().numpy(), hz * size / rate_hz, 0), samples / hop - 0.5, 1)
     return np.asarray(10.0 * np.log10(found + 1e-12))
 
@@ -119,7 +120,7 @@ def spectrogram_png(
     nyquist = stretch.rate_hz / 2.0
     high = nyquist if high_hz is None else min(nyquist, high_hz)
     low = min(max(0.0, low_hz), 0.95 * high)
-    power = decibels(samples_of(stretch), stretch.rate_hz, low, high, width, height)
+    power = decibels(stretch, low, high, width, height)
     top = float(np.quantile(power, LOUDEST_DB))
     level = np.clip(1.0 + (power - top) / max(1.0, range_db), 0.0, 1.0)
     picture = Image.fromarray(np.rint(255.0 * level[::-1]).astype(np.uint8), "P")

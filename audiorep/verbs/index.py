@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from audiorep.console import progress_bar
+from audiorep.data.guano import add_recorded
 from audiorep.data.manifest import read_corpus, write_manifest, write_quarantine
 from audiorep.errors import AudiorepError
 
@@ -21,8 +22,13 @@ def index(cfg: DictConfig) -> None:
     if out.exists() and not cfg.overwrite:
         raise AudiorepError(f"out={out} exists: choose another name, or overwrite=true")
     with progress_bar("reading headers") as progress:
-        manifest = read_corpus(cfg.recordings, instantiate(cfg.format), cfg.annotations, progress)
-    frame = manifest.frame.assign(rate_hz=[manifest.files[path].rate_hz for path in manifest.frame["path"]])
+        manifest = read_corpus(
+            cfg.recordings, instantiate(cfg.format), cfg.annotations, progress, cfg.time_expansion, cfg.expanded
+        )
+    infos = [manifest.files[path] for path in manifest.frame["path"]]
+    frame = add_recorded(manifest.frame.assign(rate_hz=[info.rate_hz for info in infos]))
+    if any(info.time_expansion != 1.0 for info in infos):
+        frame = frame.assign(time_expansion=[info.time_expansion for info in infos])
     write_manifest(frame, out)
     if manifest.quarantined:
         beside = out.with_name(f"{out.stem}.quarantine.csv")

@@ -146,6 +146,13 @@ def test_a_channel_of_its_own_is_shown_and_played(tmp_path):
         assert pitch(*heard(tmp_path, of)) == pytest.approx(hz, abs=5)
 
 
+def test_a_tone_that_goes_on_is_drawn_without_a_click_where_the_picture_begins_and_ends(tmp_path):
+    save(tmp_path, sine(3000, 2.0))
+    shown = picture(tmp_path, clip(RATE_HZ // 2, RATE_HZ))
+    assert shown[200:].max() == 0  # far above the tone
+    assert np.abs(np.diff(shown[:, [0, 400, 799]].astype(int), axis=1)).max() <= 16
+
+
 def test_contrast_brightens_what_is_quiet(tmp_path):
     save(tmp_path, sine(3000, 1.0) + 0.001 * np.random.default_rng(0).standard_normal(RATE_HZ))
     of = clip(0, RATE_HZ)

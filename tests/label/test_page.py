@@ -634,7 +634,7 @@ def test_every_control_has_a_name_for_those_who_do_not_see_it(serve, page):
             )
 
         found, count = until(looked)
-        assert count > 15
+        assert count > 10
         return found
 
     assert nameless() == []

@@ -9,6 +9,8 @@ import pandas as pd
 from audiorep.data.manifest import Format
 from audiorep.errors import AudiorepError
 
+NAMES = "Raven, Audacity, BirdNET, crowsetta, ANIMAL-SPOT, ESC-50, AudioFolder, hoplite"
+
 log = logging.getLogger(__name__)
 
 
@@ -29,6 +31,9 @@ class Auto:
             if format.recognises(recordings, annotations):
                 log.info("%s: read as %s", recordings, format.describe())
                 return format.read(recordings, annotations)
+        if annotations is not None:
+            raise AudiorepError(f"{annotations}: no annotations in a format that we know; say format=, one of {NAMES}")
         raise AudiorepError(
-            f"{recordings}: neither a manifest (.csv, .tsv, .parquet) nor a folder with recordings or Raven tables in it"
+            f"{recordings}: neither a manifest (.csv, .tsv, .parquet) nor a folder with recordings in it, nor one of "
+            f"annotations in a format that we know: {NAMES}"
         )

@@ -1,14 +1,15 @@
 """Raven selection tables: tab-separated text, one selection a row."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from audiorep.data.audio import is_audio
-from audiorep.data.formats.folders import find_audio
-from audiorep.data.formats.table import read_text_table
+from audiorep.data.audio import probe
+from audiorep.data.formats.beside import Found, find_recordings, gathered, recording_named, recording_of, write_each
+from audiorep.data.formats.cells import column_of, number_of, one_line, renamed, seconds, stretch, times
+from audiorep.data.formats.folders import find_files
+from audiorep.data.formats.table import header_of, read_text_table
 from audiorep.errors import AudiorepError
 from audiorep.files import write_text
 
@@ -21,7 +22,6 @@ CORE = {
     "low freq (hz)": "low_hz",
     "high freq (hz)": "high_hz",
 }
-TIMES = {"start_s": "Begin Time (s)", "end_s": "End Time (s)"}
 MULTI = ("begin file", "begin path", "file offset (s)")
 LABEL_NAMES = (
     "annotation",
@@ -35,20 +35,18 @@ LABEL_NAMES = (
     "common name",
 )
 ENDING = ".txt"
+NOT_FREE = {*CORE, *CORE.values(), *MULTI, "path", "label", "annotation", "annotator", "group", "rate_hz"}
+"""Columns that a table has under another name, or not at all."""
 
 
 def is_table(path: Path) -> bool:
     """Whether a text file starts like a selection table."""
-    if path.suffix.lower() != ENDING or not path.is_file():
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = {name.strip().lower() for name in file.readline().split("\t")}
-    return {"begin time (s)", "end time (s)"} <= header
+    return path.suffix.lower() == ENDING and {"begin time (s)", "end time (s)"} <= header_of(path, "\t")
 
 
 def find_tables(folder: Path) -> list[Path]:
     """All selection tables below a folder (or the one table given), sorted."""
-    return [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if is_table(path))
+    return [folder] if folder.is_file() else find_files(folder, [ENDING], is_table)
 
 
 def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
@@ -62,71 +60,122 @@ def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
             names the file, the row and the column.
     """
     try:
-        table = read_text_table(path, "\t")
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            quoted = file.readline(1 << 16).startswith('"')  # by R or a spreadsheet: Raven itself quotes nothing
+        table = read_text_table(path, "\t", quoted)
     except (ValueError, OSError) as error:
         raise AudiorepError(f"{path}: not readable as a Raven selection table: {error}".replace("\n", " ")) from error
-    lower = {str(name).strip().lower(): name for name in table.columns}
-    if missing := [name for name in ("begin time (s)", "end time (s)") if name not in lower]:
+    table = renamed(table, {})
+    names = list(table.columns)
+    if missing := [name for name in ("begin time (s)", "end time (s)") if name not in names]:
         raise AudiorepError(f"{path}: column '{missing[0]}' is missing; is it a Raven selection table?")
     wanted = (
-        label_column.strip().lower() if label_column else next((name for name in LABEL_NAMES if name in lower), None)
+        label_column.strip().lower() if label_column else next((name for name in LABEL_NAMES if name in names), None)
     )
     if wanted is None:
-        free = [name for name in lower if name not in CORE and name not in MULTI]
+        free = [name for name in names if name not in CORE and name not in MULTI]
         wanted = free[0] if len(free) == 1 else None
-    if (wanted is None and len(table)) or (wanted is not None and wanted not in lower):
+    if (wanted is None and len(table)) or (wanted is not None and wanted not in names):
         raise AudiorepError(
-            f"{path}: cannot tell which column holds the label; say format.label_column=NAME, one of: {', '.join(lower)}"
+            f"{path}: cannot tell which column holds the label; say format.label_column=NAME, one of: {', '.join(names)}"
         )
-    table = table.rename(columns={original: CORE.get(name, name) for name, original in lower.items()})
-    table["label"] = table[wanted].str.strip() if wanted is not None else ""
+    label = column_of(table, wanted).str.strip() if wanted is not None else ""
+    table = renamed(table, CORE | {"label": "label_2"}).assign(label=label)
     if "selection" in table and "view" in table:
         table = table.drop_duplicates(["selection", "start_s", "end_s", "label"])
-    start, end = (_numbers(table, name, path, column) for name, column in TIMES.items())
-    if (backwards := (end <= start).to_numpy()).any():
-        raise AudiorepError(
-            f"{path}: row {table.index[backwards][0] + 2}: column 'End Time (s)' is not after 'Begin Time (s)'"
-        )
+    start, end = stretch(table, path, "Begin Time (s)", "End Time (s)")
     if "file offset (s)" in table:
-        offset = _numbers(table, "file offset (s)", path, "File Offset (s)")
+        offset = seconds(table, "file offset (s)", path, "File Offset (s)")
         start, end = offset, offset + (end - start)
-    table["start_s"], table["end_s"] = start, end
-    return table.reset_index(drop=True)
+    return (
+        table.drop(columns="label_2" if wanted == "label" else [])
+        .assign(start_s=start, end_s=end)
+        .reset_index(drop=True)
+    )
 
 
-def write_table(frame: pd.DataFrame, out: Path) -> None:
-    """Write the calls of one recording as a selection table, in order of time; what `read_table` reads.
+def recordings_of(table: pd.DataFrame, source: Path, found: Found) -> pd.DataFrame:
+    """A table that was read with its recordings as ``path``: those it names, or the one whose name it bears.
 
-    It opens as a selection table, and by its file columns as a sound selection table.
+    Raises:
+        AudiorepError: no such recording beside it, or several and nothing tells which is meant.
+    """
+    if "begin path" not in table and "begin file" not in table:
+        return table.assign(path=recording_of(found, source, "NAME.wav beside NAME.Table.1.selections.txt"))
+    names = column_of(table, "begin file" if "begin file" in table else "begin path")
+    whole = column_of(table, "begin path" if "begin path" in table else "begin file")
+    if (blank := (names.str.strip() == "").to_numpy()).any():
+        raise AudiorepError(f"{source}: selection {int(blank.argmax()) + 1}: column '{names.name}' is empty")
+    pairs = {pair: recording_named(found, pair[0], source, pair[1]) for pair in set(zip(names, whole, strict=True))}
+    return table.assign(path=[pairs[pair] for pair in zip(names, whole, strict=True)])
+
+
+def write_table(
+    frame: pd.DataFrame, out: Path, free: Sequence[str] = (), lengths_s: Mapping[str, float] | None = None
+) -> None:
+    """Write calls as a selection table, in order of recording and time; what `read_table` reads.
+
+    Opened as a selection table, the times of several recordings add up; opened as a sound selection table, the file
+    columns hold.
 
     Args:
         frame: path, start_s, end_s, label, rate_hz; channel (empty: the first) and low_hz, high_hz (NaN: the whole band)
             where they are known; and annotator, where somebody is to be named.
+        free: further columns, written as they are.
+        lengths_s: of recordings, in s; asked of the files themselves where there are several.
 
     Raises:
         AudiorepError: a path or label with a tab or line break, or a file that cannot be written.
     """
-    frame = frame.sort_values("start_s", kind="stable").reset_index(drop=True)
-    empty = pd.Series(float("nan"), frame.index)
-    known = {name: pd.to_numeric(frame.get(name, empty), errors="coerce") for name in ("channel", "low_hz", "high_hz")}
+    frame = frame.sort_values(["path", "start_s"], kind="stable").reset_index(drop=True)
+    start, end = times(frame, out)
+    paths = list(dict.fromkeys(frame["path"].astype(str)))
+    before, total = {}, 0.0
+    for path in paths:
+        before[path] = total
+        total += (lengths_s or {}).get(path) or probe(path).duration_s if len(paths) > 1 else 0.0
+    gone = frame["path"].astype(str).map(before).astype(float)
+    known = {name: number_of(frame, name) for name in ("channel", "low_hz", "high_hz", "rate_hz")}
     cells: dict[str, Sequence[object]] = {
         "Selection": range(1, len(frame) + 1),
         "View": ["Spectrogram 1"] * len(frame),
         "Channel": known["channel"].fillna(1).clip(lower=1).astype(int).tolist(),
-        "Begin Time (s)": [f"{t:.6f}" for t in frame["start_s"]],
-        "End Time (s)": [f"{t:.6f}" for t in frame["end_s"]],
+        "Begin Time (s)": [f"{t:.6f}" for t in gone + start],
+        "End Time (s)": [f"{t:.6f}" for t in gone + end],
         "Low Freq (Hz)": [f"{f:.3f}" for f in known["low_hz"].fillna(0.0)],
-        "High Freq (Hz)": [f"{f:.3f}" for f in known["high_hz"].fillna(frame["rate_hz"] / 2)],
+        "High Freq (Hz)": [f"{f:.3f}" for f in known["high_hz"].fillna(known["rate_hz"] / 2)],
         "Begin File": [Path(path).name for path in frame["path"]],
         "Begin Path": frame["path"].tolist(),
-        "File Offset (s)": [f"{t:.6f}" for t in frame["start_s"]],
+        "File Offset (s)": [f"{t:.6f}" for t in start],
         "Annotation": frame["label"].tolist(),
         **({"Annotator": frame["annotator"].tolist()} if "annotator" in frame else {}),
+        **{name: frame[name].tolist() for name in free},
     }
-    lines = [list(cells), *([str(cell) for cell in row] for row in zip(*cells.values(), strict=True))]
-    if bad := next((cell for line in lines for cell in line if not cell.isprintable()), None):
-        raise AudiorepError(f"{out}: {bad!r} holds a tab or line break, which a selection table cannot: rename it")
+    lines = [list(cells), *([one_line(cell, out, "cell") for cell in row] for row in zip(*cells.values(), strict=True))]
     write_text(out, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def write(frame: pd.DataFrame, out: Path, root: Path | None = None) -> list[Path]:
+    """Write ``NAME.Table.1.selections.txt`` for each recording, in the folder `out`, with all columns; returns the files."""
+    frame = with_rates(frame)
+    return write_each(
+        frame, out, ".Table.1.selections.txt", lambda part, path: write_table(part, path, _free(part)), root
+    )
+
+
+def write_together(frame: pd.DataFrame, out: Path) -> list[Path]:
+    """Write one table of several recordings, the file `out`, with all columns."""
+    frame = with_rates(frame)
+    write_table(frame, out, _free(frame))
+    return [out]
+
+
+def with_rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the recordings' sample rates as a column, asked of the files where there is none."""
+    if "rate_hz" in frame:
+        return frame
+    rates = {path: probe(path).rate_hz for path in set(frame["path"])}
+    return frame.assign(rate_hz=frame["path"].map(rates).astype(float))
 
 
 class Raven:
@@ -148,82 +197,15 @@ class Raven:
         return "Raven selection tables"
 
     def recognises(self, recordings: Path, annotations: Path | None) -> bool:
-        return (
-            bool(find_tables(annotations or recordings))
-            if (annotations or recordings).is_dir()
-            else is_table(annotations or recordings)
-        )
+        source = annotations or recordings
+        return bool(find_tables(source)) if source.is_dir() else is_table(source)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
-        root = recordings if recordings.is_dir() else recordings.parent
-        found = [recordings] if is_audio(recordings) else find_audio(root)
-        by_name, by_stem = _index(found, lambda path: path.name), _index(found, lambda path: path.stem)
-        parts = []
-        for source in find_tables(annotations or recordings):
-            table = read_table(source, self.label_column)
-            if "begin path" in table or "begin file" in table:
-                column = "begin file" if "begin file" in table else "begin path"
-                full = table["begin path" if "begin path" in table else column].str.replace("\\", "/")
-                names = [name.replace("\\", "/").rsplit("/", 1)[-1] for name in table[column]]
-                table["path"] = [
-                    str(_nearest(by_name.get(name.lower(), []), source, tail) or root / name)
-                    for name, tail in zip(names, full, strict=True)
-                ]
-            else:
-                table["path"] = str(self.recording_of(source, by_stem))
-            parts.append(table)
-        annotated = {path for part in parts for path in part["path"]}
-        if self.unannotated:
-            parts.append(pd.DataFrame({"path": [str(p) for p in found if str(p) not in annotated], "label": ""}))
-        return pd.concat(parts, ignore_index=True)
-
-    def recording_of(self, table: Path, by_stem: Mapping[str, Sequence[Path]]) -> Path:
-        """The recording that a table's name points to; of several of that name the one beside it."""
-        stem = table.name.lower()
-        while stem:
-            stem = stem.rpartition(".")[0]
-            if found := _nearest(by_stem.get(stem, []), table):
-                return found
-        raise AudiorepError(f"{table}: no recording of that name; expected NAME.wav beside NAME.Table.1.selections.txt")
+        found = find_recordings(recordings)
+        sources = find_tables(annotations or recordings)
+        parts = (recordings_of(read_table(source, self.label_column), source, found) for source in sources)
+        return gathered(parts, found, self.unannotated)
 
 
-def _index(paths: Sequence[Path], name: Callable[[Path], str]) -> dict[str, list[Path]]:
-    """Paths by a name, whatever its case."""
-    out: dict[str, list[Path]] = {}
-    for path in paths:
-        out.setdefault(name(path).lower(), []).append(path)
-    return out
-
-
-def _nearest(paths: Sequence[Path], table: Path, tail: str = "") -> Path | None:
-    """Of recordings of one name the one whose folders agree with `tail`, or the one beside the table; None of none.
-
-    Raises:
-        AudiorepError: several of that name, and nothing tells which is meant.
-    """
-
-    def agreement(path: Path) -> tuple[int, bool]:
-        ends = zip(reversed(path.parts), reversed(tail.lower().split("/")), strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1], ends)), path.parent == table.parent
-
-    if len(paths) < 2:
-        return paths[0] if paths else None
-    best = max(map(agreement, paths))
-    nearest = [path for path in paths if agreement(path) == best]
-    if len(nearest) > 1:
-        raise AudiorepError(
-            f"{table}: {len(nearest)} recordings are called {nearest[0].name} ({nearest[0]}, {nearest[1]}); "
-            "put the table beside the one it belongs to"
-        )
-    return nearest[0]
-
-
-def _numbers(table: pd.DataFrame, name: str, source: Path, column: str) -> pd.Series:
-    """A column as numbers; `column` is its name in the file, whose index tells the row."""
-    values = pd.to_numeric(table[name], errors="coerce").astype(float)
-    if (bad := values.isna()).any():
-        at = int(bad.to_numpy().argmax())
-        raise AudiorepError(
-            f"{source}: row {table.index[at] + 2}: column '{column}' is no number: {table[name].iloc[at]!r}"
-        )
-    return values
+def _free(frame: pd.DataFrame) -> list[str]:
+    return [name for name in frame.columns if str(name).lower() not in NOT_FREE]

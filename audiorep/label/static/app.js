@@ -458,8 +458,9 @@ function drawProgress() {
   const people = Object.entries(annotators).map(([name, n]) => `${name} ${n}`).join(", ");
   const last = history[history.length - 1];
   const figures = last ? [["held-out score", last.held_out], ["recent guesses right", last.guessed], ["agreement with the last model", last.kappa]]
-    .filter(([, value]) => value !== null).map(([what, value]) => `${what} ${value.toFixed(2)}`).join(", ") : "";
-  $("progress").textContent = `${answered} of ${clips} clips answered${people ? ` (${people})` : ""}. ${figures}${unusable ? `. ${unusable} cannot be decoded and are not asked.` : ""}`;
+    .filter(([, value]) => value !== null).map(([what, value]) => `${what} ${value.toFixed(2)}`) : [];
+  $("progress").textContent = `${answered} of ${clips} clips answered${people ? ` (${people})` : ""}.`
+    + (figures.length ? ` By now: ${figures.join(", ")}.` : "") + (unusable ? ` ${unusable} cannot be decoded and are not asked.` : "");
   $("hint").textContent = failed ? `Learning failed: ${failed}` : hint;
   const key = history.some(one => one.held_out !== null) ? "held_out" : "guessed";
   const points = history.filter(one => one[key] !== null);
@@ -504,6 +505,8 @@ function enter(mode) {
   for (const tab of document.querySelectorAll("[role=tab]")) tab.setAttribute("aria-selected", String(tab.dataset.mode === mode));
   $("many").hidden = $("groups").hidden = true;
   $("one").hidden = mode === "discover";
+  $("why").textContent = "";
+  $("guess").replaceChildren(); $("near").replaceChildren();
   $("work").focus({ preventScroll: true });
   drawAnswers();
   return trying(mode === "discover" ? discover : next)();
