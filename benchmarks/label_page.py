@@ -116,7 +116,8 @@ def requests(desk: Desk, folder: Path) -> None:
     with client:
         for i in range(ROUNDS):
             who = f"ann{i % PEOPLE}"
-            cards = ask("/api/next", "/api/next", annotator=who, count=CARDS).json()["cards"]
+            while not (cards := ask("/api/next", "/api/next", annotator=who, count=CARDS).json()["cards"]):
+                time.sleep(0.1)  # nobody answers as fast as this: the next query is still being chosen
             for card in cards:
                 ask("picture", f"/api/clip/{card['clip']}/spectrogram.png", context=0.5)
                 ask("sound", f"/api/clip/{card['clip']}/sound.wav", context=0.5)

@@ -61,9 +61,15 @@ def cells_of(grid: Grid) -> Iterator[Cell]:
     """Budget by budget, fold by fold, all methods on all corpora."""
     for name, corpus in grid.cfg.corpora.items():
         for place, (budget, folds) in enumerate(corpus.budgets.items()):
-            methods = {k: v for k, v in grid.cfg.methods.items() if place == 0 or not v.get("first_budget_only")}
-            for fold, seed, (method, settings) in product(folds, grid.cfg.draws, methods.items()):
+            methods = [(k, v) for k, v in grid.cfg.methods.items() if takes(v, str(budget), place)]
+            for fold, seed, (method, settings) in product(folds, grid.cfg.draws, methods):
                 yield cell(grid, str(name), corpus, str(budget), int(fold), int(seed), str(method), settings)
+
+
+def takes(settings: Any, budget: str, place: int) -> bool:
+    """Whether a method has cells with this budget, the `place`-th of its corpus: all, or what `budgets` names."""
+    named = settings.get("budgets")
+    return (named is None or budget in map(str, named)) and (place == 0 or not settings.get("first_budget_only"))
 
 
 def cell(

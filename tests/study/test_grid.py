@@ -54,6 +54,12 @@ def test_a_method_of_the_first_budget_only_gets_no_cells_with_another(tmp_path):
         assert others and budgets == ({first} if method in few else {first, *others}), (name, method)
 
 
+def test_a_method_gets_cells_with_the_budgets_that_it_names(tmp_path):
+    cells = list(cells_of(grid_of("distill", tmp_path)))
+    found = {m: {c.facts["budget"] for c in cells if c.facts["method"] == m} for m in ("birdnet", "birdnet_linear")}
+    assert found == {"birdnet": {"all"}, "birdnet_linear": {"5"}}
+
+
 def test_the_toy_study(toy_corpus, tmp_path):
     cfg = compose(
         "run", [f"data={toy_corpus.parent}", f"out={tmp_path / 'out'}"], recipes() / "few_labels" / "recipe.yaml"
