@@ -14,9 +14,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@# torch first and pinned: without it, pip would bring the newest build with gigabytes of CUDA
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	@# peers of losses and selectors in tests; without dependencies: these want a torchvision, which has no CPU build in the
-	@# registry (tests/peers.py), jupyter, or an old structlog
-	$(BIN)/python -m pip install -q --no-deps -c constraints.txt lightly baal structlog batchbald-redux toma psutil kmedoids
+	@# peers of losses, selectors and formats in tests; without dependencies: these want a torchvision, which has no CPU build
+	@# in the registry (tests/peers.py), jupyter, or an old structlog
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt lightly baal structlog batchbald-redux toma psutil kmedoids \
+		perch-hoplite
 	@touch $(STAMP)
 
 demo: install

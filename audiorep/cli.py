@@ -17,6 +17,7 @@ from audiorep.errors import AudiorepError
 VERBS = {
     "demo": "everything below on a built-in corpus, in a few minutes",
     "index": "recordings and annotations -> one manifest",
+    "convert": "annotations of one format to another: Raven, Audacity, BirdNET, crowsetta, hoplite ...",
     "check": "find what is wrong with a corpus before it costs a night",
     "objectives": "what there is to train with, what each needs and when to choose it",
     "pretrain": "learn an encoder, as a rule without labels",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from audiorep.data.formats import audacity, raven
+from audiorep.data.formats.beside import write_each
 from audiorep.data.labels import split_label
 from audiorep.data.manifest import Manifest
 from audiorep.errors import AudiorepError
@@ -156,27 +157,12 @@ def write_raven(table: pd.DataFrame, out: Path, folder: Path) -> list[Path]:
     Returns:
         what was written.
     """
-    return _by_recording(table, out, folder, ".Table.1.selections.txt", raven.write_table)
+    return write_each(table, out, ".Table.1.selections.txt", raven.write_table, folder)
 
 
 def write_audacity(table: pd.DataFrame, out: Path, folder: Path) -> list[Path]:
     """Write the label track ``NAME.labels.txt`` for each recording; see `write_raven`."""
-    return _by_recording(table, out, folder, ".labels.txt", audacity.write_labels)
-
-
-def _by_recording(
-    table: pd.DataFrame, out: Path, folder: Path, ending: str, write: Callable[[pd.DataFrame, Path], None]
-) -> list[Path]:
-    paths, root = sorted(set(table["path"])), folder.resolve()
-    stems = [Path(path).with_suffix("") for path in paths]
-    written = []
-    for path, stem in zip(paths, stems, strict=True):
-        named = Path(path) if stems.count(stem) > 1 else stem  # a.wav beside a.flac
-        inside = named.relative_to(root) if named.is_relative_to(root) else Path("elsewhere", *named.parts[1:])
-        target = out / inside.parent / f"{inside.name}{ending}"
-        write(table[table["path"] == path], target)
-        written.append(target)
-    return written
+    return write_each(table, out, ".labels.txt", audacity.write_labels, folder)
 
 
 def _cells(one: Settled, names: Sequence[str], several: bool, each: bool, noise: str) -> list[str]:

@@ -131,16 +131,17 @@ def write_each(
         root: of the corpus; None: the folder that holds all recordings of the frame.
 
     Returns:
-        what was written; recordings that differ in nothing but their ending keep it in the name.
+        what was written; recordings that differ in nothing but their ending keep it in the name, those outside the root
+        are below ``elsewhere``.
     """
     paths = sorted(set(frame["path"].astype(str)))
-    parents = [str(Path(path).parent) for path in paths]
-    top = os.path.commonpath([*parents, *([str(root.resolve())] if root else [])] or [str(out)])
+    top = root.resolve() if root else Path(os.path.commonpath([str(Path(path).parent) for path in paths] or [str(out)]))
     stems = [Path(path).with_suffix("") for path in paths]
     written = []
     for path, stem in zip(paths, stems, strict=True):
         named = Path(path) if stems.count(stem) > 1 else stem
-        target = out / named.parent.relative_to(top) / f"{named.name}{ending}"
+        inside = named.relative_to(top) if named.is_relative_to(top) else Path("elsewhere", *named.parts[1:])
+        target = out / inside.parent / f"{inside.name}{ending}"
         write(frame[frame["path"].astype(str) == path], target)
         written.append(target)
     return written

@@ -52,3 +52,15 @@ WRITERS: Mapping[str, Writer] = {
     # out is a database
     "hoplite": hoplite_write.write,
 }
+
+FILES: Mapping[str, tuple[str, ...]] = {
+    "table": (".csv", ".parquet"),
+    "raven_together": (".txt",),
+    "birdnet": (".txt",),
+    "birdnet_combined": (".csv", ".parquet"),
+    "generic_seq": (".csv",),
+}
+"""Those that write one file, and how it may end; all others take a folder."""
+
+ROOTED = frozenset({"raven", "audacity", "birdnet_labels", "simple_seq"})
+"""Those that take `root`."""
