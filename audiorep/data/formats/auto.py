@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from audiorep.data.manifest import Format
+from audiorep.data.formats.table import SEPARATORS, TABLES, header_of
+from audiorep.data.manifest import PATH_NAMES, Format
 from audiorep.errors import AudiorepError
 
 NAMES = "Raven, Audacity, BirdNET, crowsetta, ANIMAL-SPOT, ESC-50, AudioFolder, hoplite"
@@ -30,10 +31,22 @@ class Auto:
         for format in self.formats:
             if format.recognises(recordings, annotations):
                 log.info("%s: read as %s", recordings, format.describe())
-                return format.read(recordings, annotations)
+                table = format.read(recordings, annotations)
+                if annotations is None and not table["label"].astype(bool).any():
+                    hint_at_manifests(recordings)
+                return table
         if annotations is not None:
             raise AudiorepError(f"{annotations}: no annotations in a format that we know; say format=, one of {NAMES}")
         raise AudiorepError(
             f"{recordings}: neither a manifest (.csv, .tsv, .parquet) nor a folder with recordings in it, nor one of "
             f"annotations in a format that we know: {NAMES}"
         )
+
+
+def hint_at_manifests(folder: Path) -> None:
+    """Say which tables in a folder that was read without labels are manifests."""
+    tables = sorted(path for path in folder.glob("*") if path.suffix.lower() in TABLES)
+    for path in tables:
+        header = header_of(path, SEPARATORS.get(path.suffix.lower(), ","))
+        if "label" in header and header & set(PATH_NAMES):
+            log.warning("%s has labels: say recordings=%s (or corpus=) to use them", path, path)

@@ -66,3 +66,11 @@ def test_every_writer_is_tried_and_every_format_has_a_config():
     single = [path for path in configs.glob("*.yaml") if path.stem != "auto"]
     assert {yaml.safe_load(path.read_text())["_target_"].rsplit(".", 1)[1] for path in single} == set(listed)
     assert listed.index("BirdNET") < listed.index("Raven") < listed.index("Recordings")
+
+
+def test_a_folder_read_without_labels_tells_which_table_in_it_has_some(tmp_path, caplog):
+    wav(tmp_path / "a.wav")
+    (tmp_path / "calls.csv").write_text("path,start_s,end_s,label\na.wav,0,1,song\n")
+    (tmp_path / "weather.csv").write_text("time,label\n1,rain\n")
+    assert set(auto().read(tmp_path, None)["label"]) == {""}
+    assert f"say recordings={tmp_path / 'calls.csv'}" in caplog.text and "weather" not in caplog.text
