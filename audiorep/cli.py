@@ -114,6 +114,7 @@ def run(verb: str, arguments: list[str]) -> int:
     if wrong := next((argument for argument in overrides if "=" not in argument and argument[:1] != "~"), None):
         raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
     from audiorep.console import set_up_logging
+    from audiorep.rehearsal import set_aside
 
     set_up_logging()
     function = getattr(import_module(f"audiorep.verbs.{verb}"), verb)
@@ -122,7 +123,8 @@ def run(verb: str, arguments: list[str]) -> int:
         cfg = compose(verb, job, source)
         if out is not None:
             parent, cfg.out = Path(cfg.out), str(Path(cfg.out) / out)
-        result = function(cfg)
+        with set_aside(cfg):
+            result = function(cfg)
         status = max(status, result if isinstance(result, int) else 0)
         if out is not None and isinstance(result, dict):
             from audiorep.study.sweep import record

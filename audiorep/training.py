@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -223,17 +223,29 @@ def flat(config: Any, prefix: str = "") -> dict[str, str]:
     return out
 
 
-def fit(cfg: DictConfig, learner: Learner, windows: Windows) -> None:
-    """Run the training steps through Lightning's Trainer."""
+def fit(
+    cfg: DictConfig,
+    learner: Learner,
+    windows: Windows,
+    only: int | None = None,
+    callbacks: Sequence[L.Callback] | None = None,
+) -> None:
+    """Run the training steps through Lightning's Trainer.
+
+    Args:
+        only: stop after so many steps of the first epoch.
+        callbacks: instead of the progress bar.
+    """
     epoch = learner.sampler.steps_per_epoch
     loggers = [instantiate(logger) for logger in (cfg.logger or {}).values()]
     trainer = L.Trainer(
-        max_epochs=max(1, -(-cfg.trainer.max_steps // epoch) - learner.step // epoch),
+        max_epochs=1 if only else max(1, -(-cfg.trainer.max_steps // epoch) - learner.step // epoch),
+        limit_train_batches=only or 1.0,
         accelerator=cfg.trainer.accelerator,
         devices=1,
         precision=cfg.trainer.precision,
         logger=loggers,
-        callbacks=[TrainingBar()],
+        callbacks=[TrainingBar()] if callbacks is None else list(callbacks),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,15 @@ import pyarrow.parquet as pq
 import torch
 
 from audiorep.apply.export import session
-from audiorep.data.audio import probe, read_resampled, to_float
+from audiorep.data.audio import AudioInfo, probe, read_resampled, to_float
 from audiorep.errors import AudioError, AudiorepError
-from audiorep.files import atomic, write_json
+from audiorep.files import atomic
+from audiorep.journal import Journal
 from audiorep.model import at_once, load_model
+
+JOURNAL, PARTS, EMBEDDINGS = "journal.jsonl", "parts", "embeddings.parquet"
+GROUP = 4096
+"""Rows in a group of a Parquet file."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +93,20 @@ def _open_onnx(path: Path, rate_hz: int | None) -> Embedder:
     return Embedder(run, int(rate), int(length))
 
 
+def count_windows(info: AudioInfo, embedder: Embedder, hop_samples: int) -> int:
+    """Windows of a whole recording, one every `hop_samples`; the last may reach past its end, none begins there."""
+    total = info.frames * embedder.sample_rate_hz // info.rate_hz
+    reaching = -(-max(1, total - embedder.window_samples + hop_samples) // hop_samples)
+    return min(reaching, max(1, -(-total // hop_samples)))
+
+
 def windows_of(
     path: Path, embedder: Embedder, hop_samples: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of (first sample [b] at the model's rate, waves [b t]) over a whole recording, the last one padded."""
     info = probe(path)
     rate, length = embedder.sample_rate_hz, embedder.window_samples
-    total = info.frames * rate // info.rate_hz
-    starts = np.arange(0, max(1, total - length + hop_samples), hop_samples)
-    starts = starts[(starts == 0) | (starts < total)]
+    starts = np.arange(count_windows(info, embedder, hop_samples)) * hop_samples
     together = batch_size if hop_samples <= 2 * length else 1  # far apart: what lies between is not decoded
     for i in range(0, len(starts), together):
         chosen = starts[i : i + together]
@@ -104,26 +117,23 @@ def windows_of(
         yield chosen, to_float(waves)
 
 
-def embed_recording(path: Path, embedder: Embedder, hop_samples: int, batch_size: int) -> pa.Table:
-    """One row a window: path, start_s, end_s, embedding (list of float32).
+def embed_recording(path: Path, embedder: Embedder, hop_samples: int, batch_size: int) -> Iterator[pa.Table]:
+    """Rows of a recording, some windows at a time: path, start_s, end_s, embedding (list of float32).
 
     Raises:
         AudioError: the recording cannot be decoded.
     """
-    starts, parts = [], []
-    for chosen, waves in windows_of(path, embedder, hop_samples, batch_size):
-        starts.append(chosen)
-        parts.append(embedder.run(waves))
-    start, embedding = np.concatenate(starts), np.concatenate(parts).astype(np.float32)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), embedding.shape[1])
-    return pa.table(
-        {
-            "path": pa.array([str(path)] * len(start), pa.string()),
-            "start_s": start / embedder.sample_rate_hz,
-            "end_s": np.minimum((start + embedder.window_samples) / embedder.sample_rate_hz, probe(path).duration_s),
-            "embedding": values,
-        }
-    )
+    duration_s = probe(path).duration_s
+    for start, waves in windows_of(path, embedder, hop_samples, batch_size):
+        embedding = embedder.run(waves).astype(np.float32)
+        yield pa.table(
+            {
+                "path": pa.array([str(path)] * len(start), pa.string()),
+                "start_s": start / embedder.sample_rate_hz,
+                "end_s": np.minimum((start + embedder.window_samples) / embedder.sample_rate_hz, duration_s),
+                "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), embedding.shape[1]),
+            }
+        )
 
 
 def embed_recordings(
@@ -137,51 +147,65 @@ def embed_recordings(
 ) -> list[tuple[Path, str]]:
     """Embed every recording into ``out/embeddings.parquet``; go on where an earlier start stopped.
 
-    Each recording's rows are a part file, written whole or not at all; the parts are joined at the end. `settings` is
-    what must be the same to go on. What cannot be decoded is left out and returned with its reason.
+    Each recording's rows are a part file, written whole or not at all, and a line of ``out/journal.jsonl``; the parts are
+    joined at the end. Memory does not grow with the length of a recording.
+
+    Args:
+        settings: what must be the same to go on.
+
+    Returns:
+        what could not be decoded and was left out, with the reasons.
+
+    Raises:
+        AudiorepError: nothing could be decoded; an earlier start had other settings.
     """
-    parts_folder = out / "parts"
-    check_settings(parts_folder / "settings.json", settings)
     failed: list[tuple[Path, str]] = []
     done: list[Path] = []
-    for number, path in enumerate(paths):
-        part = parts_folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:24]}.parquet"
-        try:
-            if not part.exists():
-                table = embed_recording(path, embedder, hop_samples, batch_size)
-                with atomic(part) as temporary:
-                    pq.write_table(table, temporary)
-            done.append(part)
-        except AudioError as error:
-            failed.append((path, str(error).removeprefix(f"{path}: ")))
-        progress(number + 1, len(paths))
+    with Journal(out / JOURNAL, settings) as journal:
+        if (out / EMBEDDINGS).exists() and not (out / PARTS).exists() and all(map(journal.ended, paths)):
+            entries = [(path, journal.entries[str(path)]) for path in paths]
+            return [(path, str(entry["reason"])) for path, entry in entries if entry["status"] == "failed"]
+        for number, path in enumerate(paths, 1):
+            part, began = (
+                out / PARTS / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.parquet",
+                time.monotonic(),
+            )
+            try:
+                if not (journal.done(path) and part.exists()):
+                    rows = write_rows(part, embed_recording(path, embedder, hop_samples, batch_size))
+                    journal.add(path, "done", windows=rows, seconds=round(time.monotonic() - began, 3))
+                done.append(part)
+            except AudioError as error:
+                failed.append((path, str(error).removeprefix(f"{path}: ")))
+                journal.add(path, "failed", reason=failed[-1][1])
+            progress(number, len(paths))
     if not done:
         raise AudiorepError(
             f"none of {len(paths)} recording(s) could be embedded; the first: {failed[0][0]}: {failed[0][1]}"
         )
-    with (
-        atomic(out / "embeddings.parquet") as temporary,
-        pq.ParquetWriter(temporary, pq.read_schema(done[0])) as writer,
-    ):
-        for part in done:
-            writer.write_table(pq.read_table(part))
-    shutil.rmtree(parts_folder)
+    write_rows(out / EMBEDDINGS, (rows for part in done for rows in tables_of(part)))
+    shutil.rmtree(out / PARTS)
     return failed
 
 
-def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings beside the part files; refuse to go on with others.
+def write_rows(path: Path, tables: Iterator[pa.Table]) -> int:
+    """Write tables of one schema after each other, in groups of at least `GROUP` rows; returns how many rows."""
+    rows, waiting, held = 0, list[pa.Table](), 0
+    first = next(tables)
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, first.schema) as writer:
+        for table in chain([first], tables):
+            waiting.append(table)
+            rows, held = rows + len(table), held + len(table)
+            if held >= GROUP:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting, held = [], 0
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+    return rows
 
-    Raises:
-        AudiorepError: the parts that are there were made with other settings.
-    """
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        different = [name for name in settings if before.get(name) != settings[name]]
-        if different:
-            name = different[0]
-            raise AudiorepError(
-                f"{path.parent}: was begun with {name}={before.get(name)}, not {settings[name]}: "
-                "resume with the same settings, or overwrite=true to start anew"
-            )
-    write_json(path, settings)
+
+def tables_of(path: Path) -> Iterator[pa.Table]:
+    """The row groups of a Parquet file, one after the other."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)

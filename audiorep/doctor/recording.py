@@ -1,7 +1,10 @@
 """One recording, listened to from beginning to end."""
 
 import hashlib
-from dataclasses import dataclass, field
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt32
@@ -30,6 +33,18 @@ class Heard:
     digest: str = ""
     words: UInt32[np.ndarray, " n"] = field(default_factory=lambda: np.empty(0, np.uint32))
     audible: Bool[np.ndarray, " n"] = field(default_factory=lambda: np.empty(0, bool))
+
+
+def as_entry(heard: Heard) -> dict[str, Any]:
+    """For a line of a journal; `from_entry` is the inverse."""
+    arrays = {name: b64encode(getattr(heard, name).tobytes()).decode() for name in ("words", "audible")}
+    return {"findings": [asdict(finding) for finding in heard.findings], "digest": heard.digest, **arrays}
+
+
+def from_entry(entry: Mapping[str, Any]) -> Heard:
+    """What `as_entry` wrote down."""
+    word, audible = (np.frombuffer(b64decode(entry[n]), k) for n, k in (("words", np.uint32), ("audible", bool)))
+    return Heard([Finding(**finding) for finding in entry["findings"]], entry["digest"], word, audible)
 
 
 @dataclass

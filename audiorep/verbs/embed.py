@@ -1,24 +1,43 @@
 """audiorep embed: an embedding for every window of any recordings."""
 
+import contextlib
 import logging
+import time
+from itertools import islice
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from audiorep.apply.embed import embed_recordings, open_embedder
+from audiorep.apply.embed import (
+    EMBEDDINGS,
+    JOURNAL,
+    PARTS,
+    Embedder,
+    count_windows,
+    embed_recording,
+    embed_recordings,
+    open_embedder,
+)
 from audiorep.build import device_of
 from audiorep.console import progress_bar
-from audiorep.data.audio import is_audio
+from audiorep.data.audio import is_audio, probe
 from audiorep.data.formats.folders import find_audio
 from audiorep.data.manifest import Quarantined, write_quarantine
-from audiorep.errors import AudiorepError
+from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import fingerprint, output_folder, remove, write_json
+from audiorep.rehearsal import Estimate, memory_bytes, show, spread
+
+QUARANTINE = "quarantine.csv"
 
 log = logging.getLogger(__name__)
 
 
-def embed(cfg: DictConfig) -> None:
-    """Leaves ``out/embeddings.parquet``: path, start_s, end_s, embedding."""
+LEFT_OUT = 3
+"""Exit status of a command that ended, but without some recordings."""
+
+
+def embed(cfg: DictConfig) -> int:
+    """Leaves ``out/embeddings.parquet``: path, start_s, end_s, embedding. Returns 3 where recordings are left out, else 0."""
     recordings = Path(cfg.recordings).expanduser()
     if not recordings.exists():
         raise AudiorepError(f"recordings={recordings}: no such file or folder")
@@ -31,16 +50,44 @@ def embed(cfg: DictConfig) -> None:
     if hop < 1:
         raise AudiorepError(f"hop_s={cfg.hop_s} is shorter than a sample")
     if cfg.overwrite and not cfg.resume:
-        remove(out, ("parts", "embeddings.parquet", "quarantine.csv", "embed.json"))
+        remove(out, (JOURNAL, PARTS, EMBEDDINGS, QUARANTINE, "embed.json"))
     settings = {"model": fingerprint(Path(cfg.model)), "sample_rate_hz": embedder.sample_rate_hz}
     settings |= {"window_samples": embedder.window_samples, "hop_samples": hop}
+    if cfg.dry_run:
+        show(rehearse(paths, embedder, hop, cfg.batch_size, Path(str(cfg.dry_run))))
+        return 0
     with progress_bar("embedding") as progress:
         failed = embed_recordings([p.resolve() for p in paths], embedder, out, hop, settings, cfg.batch_size, progress)
+    remove(out, [QUARANTINE])  # of an earlier start
     if failed:
-        write_quarantine([Quarantined(str(path), None, reason) for path, reason in failed], out / "quarantine.csv")
-        log.warning(
-            "%d recording(s) left out, the first: %s: %s; all in %s", len(failed), *failed[0], out / "quarantine.csv"
-        )
+        write_quarantine([Quarantined(str(path), None, reason) for path, reason in failed], out / QUARANTINE)
+        log.warning("%d recording(s) left out, the first: %s: %s; all in %s", len(failed), *failed[0], out / QUARANTINE)
     counts = {"model": str(cfg.model), "recordings": str(recordings), "done": len(paths) - len(failed)}
     write_json(out / "embed.json", settings | counts | {"left_out": len(failed)})
-    log.info("wrote %s: %d recording(s)", out / "embeddings.parquet", len(paths) - len(failed))
+    log.info("wrote %s: %d of %d recording(s)", out / EMBEDDINGS, len(paths) - len(failed), len(paths))
+    return LEFT_OUT if failed else 0
+
+
+def rehearse(paths: list[Path], embedder: Embedder, hop: int, batch_size: int, out: Path) -> Estimate:
+    """Embed a little, and tell what all recordings take."""
+    windows, ready = 0, []
+    with progress_bar("reading headers") as progress:
+        for number, path in enumerate(paths, 1):
+            try:
+                windows += count_windows(probe(path), embedder, hop)
+                ready.append(path)
+            except AudioError as error:
+                log.warning("would be left out: %s", error)
+            progress(number, len(paths))
+    if not ready:
+        raise AudiorepError(f"none of {len(paths)} recording(s) can be read")
+    done, took, row_bytes = 0, 0.0, 0.0
+    for path in spread(ready, 4):
+        with contextlib.suppress(AudioError):
+            began = time.monotonic()
+            for table in islice(embed_recording(path, embedder, hop, batch_size), 2):
+                done, row_bytes = done + len(table), table.nbytes / len(table)
+            took += time.monotonic() - began
+    each = took / max(1, done)
+    needed = round(2 * windows * row_bytes)  # parts, and all of them joined
+    return Estimate({f"{windows} windows of {len(ready)} recordings": windows * each}, memory_bytes(), needed, out)

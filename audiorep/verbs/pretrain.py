@@ -14,6 +14,7 @@ from audiorep.evaluate.shortcut import nuisance_columns
 from audiorep.files import output_folder, remove, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
+from audiorep.rehearsal import rehearse_training, show
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
@@ -61,6 +62,9 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     fill_backgrounds(cfg, corpus, learner, windows, rows)
     say_what(cfg, learner, model, windows)
+    if cfg.dry_run:
+        show(rehearse_training(cfg, learner, windows, model, len(corpus.manifest)))
+        return {}
     fit(cfg, learner, windows)
     trained_s, trained_cpu_s = time.monotonic() - began, time.process_time() - began_cpu
     training = facts(cfg, corpus, windows, learner, model, trained_s, trained_cpu_s) | learner.objective.facts

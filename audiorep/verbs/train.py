@@ -21,6 +21,7 @@ from audiorep.known import Known, labels_of, what_is_known
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
+from audiorep.rehearsal import rehearse_training, show
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
@@ -81,6 +82,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
     fill_backgrounds(cfg, corpus, learner, windows, side)
     say_what(cfg, learner, model, windows)
+    if cfg.dry_run:
+        show(rehearse_training(cfg, learner, windows, model, len(corpus.manifest)))
+        return {}
     fit(cfg, learner, windows)
     kept = learner.objective.classifier
     assert kept is not None
