@@ -16,6 +16,7 @@ from audiorep.errors import AudiorepError
 
 VERBS = {
     "demo": "everything below on a built-in corpus, in a few minutes",
+    "get": "a public corpus by its name, with its licence",
     "index": "recordings and annotations -> one manifest",
     "convert": "annotations of one format to another: Raven, Audacity, BirdNET, crowsetta, hoplite ...",
     "check": "find what is wrong with a corpus before it costs a night",
@@ -32,7 +33,7 @@ VERBS = {
 }
 
 PATHS = frozenset(
-    {"corpus", "recordings", "annotations", "out", "model", "init", "golden", "data", "journal", "embeddings"}
+    {"corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings"}
     | {"detections", "store", "encoder.weights", "encoder.architecture", "teacher.model"}
 )
 """Keys whose values are paths, or addresses of databases."""
@@ -152,7 +153,22 @@ def recipe_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
     return known[name], [argument for argument in arguments if argument != name]
 
 
-SOURCES = {"run": recipe_of}
+def corpus_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
+    """The config of the public corpus that the first argument names, and the other arguments."""
+    known = {path.stem: path for path in sorted((configs() / "public").glob("[!_]*.yaml"))}
+    name = next((argument for argument in arguments if "=" not in argument and not argument.startswith("-")), None)
+    if name is None and {"--help", "-h"} & set(arguments):
+        return configs() / "public" / "_base.yaml", arguments
+    if name is None:
+        whats = {k: re.sub("^# ", "", p.read_text(encoding="utf-8").splitlines()[0]) for k, p in known.items()}
+        listed = "".join(f"\n  {k:{max(map(len, whats))}}  {what}" for k, what in whats.items())
+        raise AudiorepError(f"audiorep {verb} NAME [out=FOLDER] [mirror=FOLDER]; the corpora:{listed}")
+    if name not in known:
+        raise AudiorepError(f"there is no corpus '{name}'{nearest(name, list(known))}; there are: {', '.join(known)}")
+    return known[name], [argument for argument in arguments if argument != name]
+
+
+SOURCES = {"run": recipe_of, "get": corpus_of}
 """Verbs whose config is not configs/VERB.yaml: from verb and arguments to its path and the other arguments."""
 
 

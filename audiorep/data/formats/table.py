@@ -1,6 +1,7 @@
 """Our own manifest: CSV, TSV or Parquet with a header."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -66,11 +67,22 @@ def read_any(path: Path) -> pd.DataFrame:
 class Table:
     """A table with a column `path` (or file, filename, file_name) and optional start_s, end_s, label, group, split ...
 
-    `label` and `group` may live in columns of other names: `label_column`, `group_column`.
+    Columns may have other names.
+
+    Args:
+        label_column, group_column: where `label` and `group` are.
+        columns: where others are: {"path": "Filename", "start_s": "Start Time (s)"}.
+        folder: of the recordings, where paths are not relative to the table.
     """
 
-    def __init__(self, label_column: str | None = None, group_column: str | None = None) -> None:
-        self.columns = {"label": label_column, "group": group_column}
+    def __init__(
+        self,
+        label_column: str | None = None,
+        group_column: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        folder: str | None = None,
+    ) -> None:
+        self.columns, self.folder = {"label": label_column, "group": group_column, **(columns or {})}, folder
 
     def describe(self) -> str:
         return "manifest table"
@@ -87,4 +99,7 @@ class Table:
                     f"{recordings}: no column '{column}'; there are: {', '.join(map(str, table.columns))}"
                 )
         replaced = [other for other in table.columns if str(other).strip().lower() in wanted]
-        return table.drop(columns=replaced).assign(**{name: table[column] for name, column in wanted.items()})
+        table = table.drop(columns=replaced).assign(**{name: table[column] for name, column in wanted.items()})
+        if self.folder is not None and "path" in table:
+            table["path"] = [f"{self.folder}/{path}" for path in table["path"]]
+        return table
