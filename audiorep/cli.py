@@ -43,7 +43,6 @@ TEXTS = frozenset({"train", "pretrain", "first", "second", "noise", "token"})
 
 WORKFLOW = """\
 audiorep {version}: learn representations of sound, above all animal sound
-
   audiorep VERB key=value ...
 
 {verbs}
