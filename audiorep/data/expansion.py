@@ -33,10 +33,24 @@ def factors(table: pd.DataFrame, source: Path) -> pd.Series:
 
 def at_true_speed(frame: pd.DataFrame, files: Mapping[str, AudioInfo]) -> pd.DataFrame:
     """Times (s) and frequencies (Hz) of slowed-down files as they play become those of the sound."""
-    factor = frame["path"].map({path: info.time_expansion for path, info in files.items()}).astype(float).fillna(1.0)
+    return faster(frame, factors_of(frame, files))
+
+
+def as_played(frame: pd.DataFrame, files: Mapping[str, AudioInfo]) -> pd.DataFrame:
+    """The inverse of `at_true_speed`, for programs that do not know that a file is slowed down; and that it is said so."""
+    return faster(frame, 1.0 / factors_of(frame, files)).assign(time_expansion=1.0)
+
+
+def factors_of(frame: pd.DataFrame, files: Mapping[str, AudioInfo]) -> pd.Series:
+    """How far the recording of each row is slowed down."""
+    return frame["path"].map({path: info.time_expansion for path, info in files.items()}).astype(float).fillna(1.0)
+
+
+def faster(frame: pd.DataFrame, factor: pd.Series) -> pd.DataFrame:
+    """Times divided by a factor a row, frequencies and sample rates times that factor."""
     hertz = {
         name: pd.to_numeric(frame[name], errors="coerce").astype(float) * factor
-        for name in ("low_hz", "high_hz")
+        for name in ("low_hz", "high_hz", "rate_hz")
         if name in frame
     }
     return frame.assign(start_s=frame["start_s"] / factor, end_s=frame["end_s"] / factor, **hertz)

@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from audiorep.console import progress_bar
+from audiorep.data.expansion import as_played
 from audiorep.data.formats.writers import FILES, ROOTED, WRITERS
 from audiorep.data.manifest import read_corpus
 from audiorep.errors import AudiorepError
@@ -28,7 +29,11 @@ def convert(cfg: DictConfig) -> None:
         manifest = read_corpus(
             cfg.recordings, instantiate(cfg.format), cfg.annotations, progress, cfg.time_expansion, cfg.expanded
         )
-    frame = manifest.frame if cfg.unlabelled else manifest.frame[manifest.frame["label"] != ""]
+    whole = manifest.frame
+    if cfg.as_played:
+        rates_hz = [manifest.files[path].rate_hz for path in whole["path"]]
+        whole = as_played(whole.assign(rate_hz=rates_hz), manifest.files)
+    frame = whole if cfg.unlabelled else whole[whole["label"] != ""]
     if not len(frame):
         raise AudiorepError(f"{cfg.recordings}: no row has a label; unlabelled=true writes rows without one")
     recordings = Path(str(cfg.recordings)).expanduser().resolve()

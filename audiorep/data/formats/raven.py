@@ -120,7 +120,7 @@ def write_table(
 
     Args:
         frame: path, start_s, end_s, label, rate_hz; channel (empty: the first) and low_hz, high_hz (NaN: the whole band)
-            where they are known; and annotator, where somebody is to be named.
+            where they are known; annotator, where somebody is to be named; time_expansion of a recording, if not its own.
         free: further columns, written as they are.
         lengths_s: of recordings, in s; asked of the files themselves where there are several.
 
@@ -129,11 +129,11 @@ def write_table(
     """
     frame = frame.sort_values(["path", "start_s"], kind="stable").reset_index(drop=True)
     start, end = times(frame, out)
-    paths = list(dict.fromkeys(frame["path"].astype(str)))
+    slowed = dict(zip(frame["path"].astype(str), number_of(frame, "time_expansion"), strict=True))
     before, total = {}, 0.0
-    for path in paths:
+    for path, factor in slowed.items():
         before[path] = total
-        total += (lengths_s or {}).get(path) or probe(path).duration_s if len(paths) > 1 else 0.0
+        total += (lengths_s or {}).get(path) or probe(path, factor).duration_s if len(slowed) > 1 else 0.0
     gone = frame["path"].astype(str).map(before).astype(float)
     known = {name: number_of(frame, name) for name in ("channel", "low_hz", "high_hz", "rate_hz")}
     cells: dict[str, Sequence[object]] = {
