@@ -19,6 +19,7 @@ from audiorep.apply.embed import Embedder, embed_recordings
 from audiorep.data.formats.auto import Auto
 from audiorep.data.formats.folders import Recordings
 from audiorep.data.manifest import read_corpus
+from audiorep.data.quarantine import add_to_quarantine
 from audiorep.doctor.examine import examine
 from audiorep.errors import AudiorepError
 from audiorep.journal import Journal
@@ -236,6 +237,24 @@ def test_of_a_thousand_files_the_fifty_broken_ones_are_named_and_the_others_done
     assert run("check", f"corpus={folder}", f"out={check}") == 1
     found = json.loads(check.read_text())["findings"]
     assert {Path(f["path"]).name for f in found if f["severity"] == "error"} == bad
+
+
+def test_embedding_leaves_out_what_is_on_the_quarantine_list(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("audiorep.verbs.embed.open_embedder", lambda *given: FIRST)
+    (tmp_path / "model").write_text("of no account here")
+    recordings(tmp_path / "in", 4)  # the third is broken
+    given = [f"model={tmp_path / 'model'}", f"recordings={tmp_path / 'in'}"]
+    assert run("check", f"corpus={tmp_path / 'in'}", "quarantine=true") == 1
+    listed = (tmp_path / "in" / "quarantine.csv").read_text()
+    add_to_quarantine(
+        tmp_path / "in", {str(tmp_path / "in" / "000.wav"): "rain", str(tmp_path / "in" / "002.wav"): "x"}
+    )
+    assert run("embed", *given, f"out={tmp_path / 'out'}") == 0, listed
+    said = (tmp_path / "out" / "quarantine.csv").read_text()
+    assert "quarantined: rain" in said and "002.wav" in said and "2 of 2 recording(s)" in capsys.readouterr().err
+    reasons = {str(path): "rain" for path in (tmp_path / "in").glob("*.wav")}
+    add_to_quarantine(tmp_path / "in", reasons)
+    assert "is on its quarantine list" in refused(capsys, "embed", *given, f"out={tmp_path / 'none'}")
 
 
 # ------------------------------------------------------------ a day in one file

@@ -23,6 +23,7 @@ from audiorep.console import progress_bar
 from audiorep.data.audio import is_audio, probe
 from audiorep.data.formats.folders import find_audio
 from audiorep.data.manifest import Quarantined, write_quarantine
+from audiorep.data.quarantine import list_of, quarantined_paths
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import fingerprint, output_folder, remove, write_json
 from audiorep.rehearsal import Estimate, memory_bytes, show, spread
@@ -44,6 +45,15 @@ def embed(cfg: DictConfig) -> int:
     paths = [recordings] if recordings.is_file() else find_audio(recordings)
     if not paths or (recordings.is_file() and not is_audio(recordings)):
         raise AudiorepError(f"recordings={recordings}: no recordings there that can be decoded")
+    listed = quarantined_paths(recordings.resolve()) if recordings.is_dir() else {}
+    paths = [path.resolve() for path in paths]
+    quarantined = [
+        Quarantined(str(path), None, f"quarantined: {listed[str(path)]}") for path in paths if str(path) in listed
+    ]
+    if quarantined and not (paths := [path for path in paths if str(path) not in listed]):
+        raise AudiorepError(
+            f"every recording of {recordings} is on its quarantine list {list_of(recordings)}: take some off it"
+        )
     embedder = open_embedder(cfg.model, device_of(cfg.accelerator), cfg.sample_rate_hz)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     hop = round((cfg.hop_s or embedder.window_samples / embedder.sample_rate_hz) * embedder.sample_rate_hz)
@@ -57,13 +67,15 @@ def embed(cfg: DictConfig) -> int:
         show(rehearse(paths, embedder, hop, cfg.batch_size, Path(str(cfg.dry_run))))
         return 0
     with progress_bar("embedding") as progress:
-        failed = embed_recordings([p.resolve() for p in paths], embedder, out, hop, settings, cfg.batch_size, progress)
+        failed = embed_recordings(paths, embedder, out, hop, settings, cfg.batch_size, progress)
     remove(out, [QUARANTINE])  # of an earlier start
+    if failed or quarantined:
+        left_out = [Quarantined(str(path), None, reason) for path, reason in failed]
+        write_quarantine([*left_out, *quarantined], out / QUARANTINE)
     if failed:
-        write_quarantine([Quarantined(str(path), None, reason) for path, reason in failed], out / QUARANTINE)
         log.warning("%d recording(s) left out, the first: %s: %s; all in %s", len(failed), *failed[0], out / QUARANTINE)
     counts = {"model": str(cfg.model), "recordings": str(recordings), "done": len(paths) - len(failed)}
-    write_json(out / "embed.json", settings | counts | {"left_out": len(failed)})
+    write_json(out / "embed.json", settings | counts | {"left_out": len(failed)} | {"quarantined": len(quarantined)})
     log.info("wrote %s: %d of %d recording(s)", out / EMBEDDINGS, len(paths) - len(failed), len(paths))
     return LEFT_OUT if failed else 0
 
