@@ -47,13 +47,10 @@ def embed(cfg: DictConfig) -> int:
         raise AudiorepError(f"recordings={recordings}: no recordings there that can be decoded")
     listed = quarantined_paths(recordings.resolve()) if recordings.is_dir() else {}
     paths = [path.resolve() for path in paths]
-    quarantined = [
-        Quarantined(str(path), None, f"quarantined: {listed[str(path)]}") for path in paths if str(path) in listed
-    ]
-    if quarantined and not (paths := [path for path in paths if str(path) not in listed]):
-        raise AudiorepError(
-            f"every recording of {recordings} is on its quarantine list {list_of(recordings)}: take some off it"
-        )
+    quarantined = [path for path in paths if str(path) in listed]
+    paths = [path for path in paths if str(path) not in listed]
+    if not paths:
+        raise AudiorepError(f"every recording of {recordings} is on its quarantine list, {list_of(recordings)}")
     embedder = open_embedder(cfg.model, device_of(cfg.accelerator), cfg.sample_rate_hz)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     hop = round((cfg.hop_s or embedder.window_samples / embedder.sample_rate_hz) * embedder.sample_rate_hz)
@@ -70,8 +67,8 @@ def embed(cfg: DictConfig) -> int:
         failed = embed_recordings(paths, embedder, out, hop, settings, cfg.batch_size, progress)
     remove(out, [QUARANTINE])  # of an earlier start
     if failed or quarantined:
-        left_out = [Quarantined(str(path), None, reason) for path, reason in failed]
-        write_quarantine([*left_out, *quarantined], out / QUARANTINE)
+        reasons = [*failed, *((path, f"quarantined: {listed[str(path)]}") for path in quarantined)]
+        write_quarantine([Quarantined(str(path), None, reason) for path, reason in reasons], out / QUARANTINE)
     if failed:
         log.warning("%d recording(s) left out, the first: %s: %s; all in %s", len(failed), *failed[0], out / QUARANTINE)
     counts = {"model": str(cfg.model), "recordings": str(recordings), "done": len(paths) - len(failed)}
