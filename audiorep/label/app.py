@@ -200,7 +200,8 @@ class Page:
         return EXPORTS[format](self)
 
     def export_manifest(self) -> dict[str, Any]:
-        """All clips: what is settled with its label, the others without, for training that uses both."""
+        """All clips, with all that the corpus says of them: what is settled with its label, the others without, for training
+        that uses both."""
         table = settled_table(self.desk.store, self.folder, several=self.desk.settings.several)
         named, known = set(table["clip"]), get_clips(self.desk.store)
         rest = [known[clip.id] for clip in self.desk.told.clips if clip.id not in named]
@@ -212,6 +213,9 @@ class Page:
             "rate_hz": [clip.rate_hz for clip in rest], "clip": [clip.id for clip in rest],
         }  # fmt: skip
         whole = pd.concat([one for one in (table, pd.DataFrame(columns)) if len(one)], ignore_index=True)
+        if (about := self.desk.told.about) is not None:
+            said = about.assign(clip=[clip.id for clip in self.desk.told.clips])
+            whole = whole.merge(said.drop(columns=[name for name in about if name in whole]), how="left", on="clip")
         write_manifest(whole, self.out / "labels.csv")
         return {"written": ["labels.csv"], "rows": len(table)}
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -49,6 +50,7 @@ class Told:
     clips: one a row. length_s: of the recording of each. x: embeddings, standardised. usable: rows that could be decoded.
     held_out: rows that only judge.
     detected: {row: (class, score)}, what a detector said, for the review; may be empty.
+    about: what else the corpus says of the clips, a row each, for the export.
     """
 
     clips: Sequence[Clip]
@@ -57,6 +59,7 @@ class Told:
     usable: Bool[np.ndarray, " n"]
     held_out: Bool[np.ndarray, " n"]
     detected: dict[int, tuple[str, float]] = field(default_factory=dict)
+    about: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)

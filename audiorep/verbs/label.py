@@ -109,6 +109,7 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
             usable,
             held_out,
             found,
+            manifest.frame.iloc[first_rows].reset_index(drop=True),
         )
         settings = settings_of(cfg, several, len(classes))
         return Desk(store, told, settings, classes), folder

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from desks import CLASSES, make_desk, said, teach
@@ -527,6 +528,17 @@ def test_what_is_written_is_read_back_as_it_was_answered(page):
         [0.1, 0.4, "up", 500.0, 2000.0]
     ]
     assert len(told["written"]) == 2
+
+
+def test_an_export_keeps_what_else_the_corpus_says_of_a_clip(make):
+    about = pd.DataFrame({"site": [f"s{i % 3}" for i in range(40)], "path": "x", "label": "", "score": np.arange(40.0)})
+    page = make(about=about)
+    page.post("/api/answer", sent(page.desk.told.clips[7].id, "a", labels={"up": True}))
+    page.post("/api/export", {})
+    frame = read_corpus(page.out / "labels.csv", Table()).frame
+    assert frame.loc[frame["label"] == "up", ["site", "score"]].astype(str).values.tolist() == [["s1", "7.0"]]
+    by_clip = dict(zip(frame["clip"], frame["site"], strict=True))
+    assert by_clip == {clip.id: f"s{i % 3}" for i, clip in enumerate(page.desk.told.clips)}
 
 
 def test_an_export_without_an_answer_has_all_clips_without_labels(page):
