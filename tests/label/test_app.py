@@ -536,7 +536,7 @@ def test_an_export_keeps_what_else_the_corpus_says_of_a_clip(make):
     page.post("/api/answer", sent(page.desk.told.clips[7].id, "a", labels={"up": True}))
     page.post("/api/export", {})
     frame = read_corpus(page.out / "labels.csv", Table()).frame
-    assert frame.loc[frame["label"] == "up", ["site", "score"]].astype(str).values.tolist() == [["s1", "7.0"]]
+    assert frame.loc[frame["label"] == "up", ["site", "score"]].astype(str).values.tolist() == [["s1", "7.000000"]]
     by_clip = dict(zip(frame["clip"], frame["site"], strict=True))
     assert by_clip == {clip.id: f"s{i % 3}" for i, clip in enumerate(page.desk.told.clips)}
 
