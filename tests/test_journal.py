@@ -260,12 +260,12 @@ def test_embedding_leaves_out_what_is_on_the_quarantine_list(tmp_path, capsys, m
 # ------------------------------------------------------------ a day in one file
 
 DAY = """
-import json, resource, sys
+import json, sys
 import numpy as np, pyarrow.parquet as pq
 from pathlib import Path
 from audiorep.apply.embed import Embedder, embed_recordings
 path, out, rate = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-held = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from audiorep.rehearsal import memory_bytes as held
 seen = []
 def run(waves):  # where in its window the loudest sample is, how loud, and 126 more numbers
     seen.append(held())
@@ -273,10 +273,11 @@ def run(waves):  # where in its window the loudest sample is, how loud, and 126 
     told = np.stack([at, np.abs(waves).max(1)], 1).astype(np.float32)
     return np.concatenate([told, np.zeros((len(waves), 126), np.float32)], 1)
 embed_recordings([path], Embedder(run, rate, rate), out, rate, {}, 64)
+last = held()  # before this test reads what was written
 with pq.ParquetFile(out / "embeddings.parquet") as file:
     found = [(s, e[0]) for i in range(file.num_row_groups) for s, e in zip(*(file.read_row_group(i)[n].to_pylist()
              for n in ("start_s", "embedding"))) if e[1] > 0.1]
-print(json.dumps({"found": found, "first": seen[len(seen) // 24], "last": held()}))
+print(json.dumps({"found": found, "first": seen[len(seen) // 24], "last": last}))
 """
 
 

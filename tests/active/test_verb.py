@@ -105,6 +105,7 @@ def test_every_command_of_the_recipe_is_one_that_the_verbs_take(tmp_path):
     assert len(list(simulations(recipe(tmp_path, tmp_path), tmp_path, tmp_path))) == 3 * len(cfg.strategies)
 
 
+@pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
 def test_a_toy_study(toy_corpus, tmp_path):
     cfg = recipe(toy_corpus.parent, tmp_path)
     with open_dict(cfg):

@@ -61,6 +61,7 @@ def test_every_cell_composes(tmp_path):
     assert cells[0].name == "fsdd,cnn,yardstick,0" and str(tmp_path) not in cells[0].command
 
 
+@pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
 def test_the_toy_comparison(toy_corpus, tmp_path, capsys):
     toy = {
         "what": "Toys.",

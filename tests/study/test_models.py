@@ -26,6 +26,7 @@ def test_every_command_of_the_recipe_is_one_that_the_verbs_take(tmp_path):
     assert not [c for c in questions(few_shot(tmp_path, tmp_path), tmp_path, tmp_path) if c.facts["model"] == "birdnet"]
 
 
+@pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
 def test_a_toy_study(toy_corpus, tmp_path):
     cfg = few_shot(tmp_path, toy_corpus.parent)
     small = "objective=simclr transductive=true trainer.max_steps=2 data.batch_size=16 encoder.width=8 encoder.dim=16"

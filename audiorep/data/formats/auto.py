@@ -32,7 +32,7 @@ class Auto:
             if format.recognises(recordings, annotations):
                 log.info("%s: read as %s", recordings, format.describe())
                 table = format.read(recordings, annotations)
-                if annotations is None and not table["label"].astype(bool).any():
+                if annotations is None and recordings.is_dir() and not any(table.get("label", [])):
                     hint_at_manifests(recordings)
                 return table
         if annotations is not None:
