@@ -143,7 +143,10 @@ def summary(
             parts = [summarise({s: c}, [full[s]] * len(c)) for s, c in curves.items()]
             table = pd.concat(parts, ignore_index=True)
             base = table.loc[table.strategy == RANDOM, "labels"]
-            table["of_random"] = table.labels / float(base.iloc[0]) if len(base) else np.nan
+            spent = max((points[-1].labels for of_seed in curves.values() for points in of_seed), default=np.nan)
+            all_there = bool(len(base)) and bool(np.isfinite(base.iloc[0]))
+            table["of_random"] = table.labels / (base.iloc[0] if all_there else spent if len(base) else np.nan)
+            table["at_most"] = not all_there  # random needs more than all that were spent
             table.insert(0, "corpus", name)
             table.insert(1, "encoder", encoder)
             table["seeds"] = [len(curves[s]) for s in table.strategy]
@@ -187,7 +190,8 @@ def markdown(cfg: DictConfig, table: pd.DataFrame) -> str:
         lines.append("")
     lines += [
         "Area: mean score over the learning curve ± deviation over seeds. Labels to 95 %: needed, on average over seeds, for",
-        "95 % of the score with all labels of the training side; in brackets how many seeds got there where not all did.",
+        "95 % of the score with all labels of the training side; in brackets how many seeds got there where not all did. Of",
+        "random: bold up to 60 %; below: random did not get there with all labels that were spent.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -195,7 +199,7 @@ def markdown(cfg: DictConfig, table: pd.DataFrame) -> str:
 def shown(row: pd.Series) -> list[str]:
     """Area, labels and their part of random's."""
     all_there = np.isfinite(row.labels)
-    part = f"{100 * row.of_random:.0f} %" if np.isfinite(row.of_random) else ""
+    part = f"{'below ' if row.at_most else ''}{100 * row.of_random:.0f} %" if np.isfinite(row.of_random) else ""
     bold = f"**{part}**" if part and row.of_random <= 0.6 else part
     return [
         f"{three(row.area)} ± {three(row.deviation)}",
