@@ -142,28 +142,30 @@ def config_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
 def recipe_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
     """The config of the recipe that the first argument names, and the other arguments."""
     known = {path.parent.name: path for path in sorted(recipes().glob("*/recipe.yaml"))}
-    name = next((argument for argument in arguments if "=" not in argument and not argument.startswith("-")), None)
-    if name is None and {"--help", "-h"} & set(arguments):
-        return config_of(verb, arguments)
-    if name is None:
-        raise AudiorepError(f"audiorep {verb} NAME key=value ...; the recipes: {', '.join(known)}")
-    if name not in known:
-        raise AudiorepError(f"there is no recipe '{name}'{nearest(name, list(known))}; there are: {', '.join(known)}")
-    return known[name], [argument for argument in arguments if argument != name]
+    return named("recipe", known, configs() / f"{verb}.yaml", verb, arguments)
 
 
 def corpus_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
     """The config of the public corpus that the first argument names, and the other arguments."""
     known = {path.stem: path for path in sorted((configs() / "public").glob("[!_]*.yaml"))}
+    return named("corpus", known, configs() / "public" / "_base.yaml", verb, arguments)
+
+
+def named(what: str, known: dict[str, Path], unnamed: Path, verb: str, arguments: list[str]) -> tuple[Path, list[str]]:
+    """The config whose name the first argument is, and the other arguments; `unnamed`: of help without a name.
+
+    Raises:
+        AudiorepError: no name, or an unknown one; tells what there is.
+    """
     name = next((argument for argument in arguments if "=" not in argument and not argument.startswith("-")), None)
     if name is None and {"--help", "-h"} & set(arguments):
-        return configs() / "public" / "_base.yaml", arguments
+        return unnamed, arguments
     if name is None:
-        whats = {k: re.sub("^# ", "", p.read_text(encoding="utf-8").splitlines()[0]) for k, p in known.items()}
-        listed = "".join(f"\n  {k:{max(map(len, whats))}}  {what}" for k, what in whats.items())
-        raise AudiorepError(f"audiorep {verb} NAME [out=FOLDER] [mirror=FOLDER]; the corpora:{listed}")
+        firsts = {k: path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for k, path in known.items()}
+        listed = "".join(f"\n  {k:{max(map(len, firsts))}}  {first}" for k, first in firsts.items())
+        raise AudiorepError(f"audiorep {verb} NAME key=value ...; there are:{listed}")
     if name not in known:
-        raise AudiorepError(f"there is no corpus '{name}'{nearest(name, list(known))}; there are: {', '.join(known)}")
+        raise AudiorepError(f"there is no {what} '{name}'{nearest(name, list(known))}; there are: {', '.join(known)}")
     return known[name], [argument for argument in arguments if argument != name]
 
 

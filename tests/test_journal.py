@@ -304,7 +304,9 @@ def test_a_day_in_one_file_needs_little_memory_and_its_last_event_is_where_it_is
     assert sorted(round(start * rate) + int(at) for start, at in told["found"]) == sorted(events)
     all_rows = frames / rate * 512 * 4  # bytes of the embeddings
     assert told["later"] - told["first"] < all_rows / 8, told
-    assert told["joined"] - told["later"] < all_rows / 1.5 and told["joined"] < 1e9, told  # reading a part needs room once
+    assert told["joined"] - told["later"] < all_rows / 1.5 and told["joined"] < 1e9, (
+        told
+    )  # reading a part needs room once
 
 
 def test_a_dry_run_tells_time_memory_and_disk_and_writes_nothing(toy_corpus, tmp_path, capsys):

@@ -166,10 +166,8 @@ def embed_recordings(
             entries = [(path, journal.entries[str(path)]) for path in paths]
             return [(path, str(entry["reason"])) for path, entry in entries if entry["status"] == "failed"]
         for number, path in enumerate(paths, 1):
-            part, began = (
-                out / PARTS / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.parquet",
-                time.monotonic(),
-            )
+            part = out / PARTS / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.parquet"
+            began = time.monotonic()
             try:
                 if not (journal.done(path) and part.exists()):
                     rows = write_rows(part, embed_recording(path, embedder, hop_samples, batch_size))

@@ -28,11 +28,9 @@ from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import fingerprint, output_folder, remove, write_json
 from audiorep.rehearsal import Estimate, memory_bytes, show, spread
 
-QUARANTINE = "quarantine.csv"
-
 log = logging.getLogger(__name__)
 
-
+QUARANTINE = "quarantine.csv"
 LEFT_OUT = 3
 """Exit status of a command that ended, but without some recordings."""
 

@@ -11,7 +11,7 @@ from audiorep.console import console, progress_bar
 from audiorep.corpora.download import File, fetch
 from audiorep.corpora.unpack import unpack
 from audiorep.data.guano import add_recorded
-from audiorep.data.manifest import Quarantined, read_corpus, write_manifest, write_quarantine
+from audiorep.data.manifest import read_corpus, write_manifest, write_quarantine
 from audiorep.errors import AudiorepError
 from audiorep.files import output_folder, write_text
 
@@ -57,7 +57,7 @@ def manifest_of(cfg: DictConfig, out: Path) -> None:
         manifest = read_corpus(files / str(cfg.recordings), format, annotations, progress)
     write_manifest(add_recorded(manifest.frame), out / "corpus.csv")
     if manifest.quarantined:
-        write_quarantine([Quarantined(q.path, q.row, q.reason) for q in manifest.quarantined], out / "quarantine.csv")
+        write_quarantine(manifest.quarantined, out / "quarantine.csv")
         log.warning("%d left out; all in %s", len(manifest.quarantined), out / "quarantine.csv")
     found = len(manifest.files)
     if cfg.expected is not None and found != cfg.expected:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from audiorep.data.formats.beside import find_recordings, gathered, recording_of, write_each
 from audiorep.data.formats.cells import number_of, one_line, times
-from audiorep.data.formats.folders import find_files
+from audiorep.data.formats.folders import files_of, holds
 from audiorep.errors import AudiorepError
 from audiorep.files import write_text
 
@@ -157,13 +157,12 @@ class Audacity:
         return "Audacity label tracks"
 
     def recognises(self, recordings: Path, annotations: Path | None) -> bool:
-        source = annotations or recordings
-        return bool(find_files(source, [".txt"], is_track)) if source.is_dir() else is_track(source)
+        return holds(annotations or recordings, [".txt"], is_track)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
-        found, source = find_recordings(recordings), annotations or recordings
+        found = find_recordings(recordings)
         parts = [
             read_track(path, self.point_s).assign(path=recording_of(found, path, "NAME.wav beside NAME.txt"))
-            for path in ([source] if source.is_file() else find_files(source, [".txt"], is_track))
+            for path in files_of(annotations or recordings, [".txt"], is_track)
         ]
         return gathered(parts, found, self.unannotated)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from audiorep.data.formats.beside import Found, find_recordings, gathered, rates_hz, recording_of
 from audiorep.data.formats.cells import stretch
-from audiorep.data.formats.folders import find_files
+from audiorep.data.formats.folders import files_of, holds
 from audiorep.data.formats.generic_seq import GenericSeq
 from audiorep.data.formats.simple_seq import SimpleSeq
 from audiorep.data.manifest import Format
@@ -49,8 +49,7 @@ class Crowsetta:
         return f"crowsetta's {self.name or ', '.join(sorted(set(TELLING.values())))}"
 
     def recognises(self, recordings: Path, annotations: Path | None) -> bool:
-        source = annotations or recordings
-        return bool(find_files(source, TELLING)) if source.is_dir() else _tells(source)
+        return holds(annotations or recordings, TELLING, _tells)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
         if self.name in OWN and not self.options:
@@ -62,7 +61,7 @@ class Crowsetta:
             raise AudiorepError(f"format.name={self.name}: crowsetta knows {', '.join(names)}")
         source, found = annotations or recordings, find_recordings(recordings)
         endings = _endings(library, self.name) if self.name is not None else tuple(TELLING)
-        paths = [source] if source.is_file() else find_files(source, endings)
+        paths = files_of(source, endings)
         if not paths:
             raise AudiorepError(f"{source}: no file ends in {' or '.join(endings)}")
         return gathered((self._read(library, path, found) for path in paths), found, self.unannotated)
@@ -145,5 +144,6 @@ def _in_seconds(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     table = table.assign(**times)
     table = table[table["start_s"] != table["end_s"]]
     start, end = stretch(table[table["start_s"].notna()], source, "onset_s", "offset_s")
-    told = {name: table[name].nunique() > (1 if name == "tier" else 0) for name in ("low_hz", "high_hz", "tier")}
+    told = {name: bool(table[name].notna().any()) for name in ("low_hz", "high_hz")}
+    told["tier"] = table["tier"].nunique() > 1
     return table.assign(start_s=start, end_s=end)[[name for name in COLUMNS if told.get(name, True)]]

@@ -20,6 +20,16 @@ def find_files(folder: Path, endings: Iterable[str], wanted: Callable[[Path], bo
     return list(paths) if wanted is None else [path for path in paths if path.is_file() and wanted(path)]
 
 
+def files_of(source: Path, endings: Iterable[str], wanted: Callable[[Path], bool] | None = None) -> list[Path]:
+    """The file itself, or all files below a folder that end so and are wanted."""
+    return [source] if source.is_file() else find_files(source, endings, wanted)
+
+
+def holds(source: Path, endings: Iterable[str], wanted: Callable[[Path], bool]) -> bool:
+    """Whether a file is wanted, or any below a folder that ends so."""
+    return bool(find_files(source, endings, wanted)) if source.is_dir() else wanted(source)
+
+
 def find_audio(folder: Path) -> list[Path]:
     """All recordings below a folder, sorted, hidden files and folders left out."""
     return find_files(folder, EXTENSIONS)

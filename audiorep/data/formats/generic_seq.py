@@ -7,7 +7,7 @@ import pandas as pd
 
 from audiorep.data.formats.beside import Found, find_recordings, gathered, rates_hz, recording_named, recording_of
 from audiorep.data.formats.cells import column_of, number_of, numbers, renamed, stretch, times
-from audiorep.data.formats.folders import find_files
+from audiorep.data.formats.folders import files_of, holds
 from audiorep.data.formats.table import header_of, read_any
 from audiorep.errors import AudiorepError
 from audiorep.files import atomic
@@ -87,12 +87,10 @@ class GenericSeq:
         return "crowsetta's generic-seq"
 
     def recognises(self, recordings: Path, annotations: Path | None) -> bool:
-        source = annotations or recordings
-        return bool(find_files(source, ENDINGS, is_table)) if source.is_dir() else is_table(source)
+        return holds(annotations or recordings, ENDINGS, is_table)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
-        found, source = find_recordings(recordings), annotations or recordings
-        sources = [source] if source.is_file() else find_files(source, ENDINGS, is_table)
+        found, sources = find_recordings(recordings), files_of(annotations or recordings, ENDINGS, is_table)
         return gathered((read_table(path, found) for path in sources), found, self.unannotated)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from audiorep.data.audio import probe
 from audiorep.data.formats.beside import Found, find_recordings, gathered, recording_named, recording_of, write_each
 from audiorep.data.formats.cells import column_of, number_of, one_line, renamed, seconds, stretch, times
-from audiorep.data.formats.folders import find_files
+from audiorep.data.formats.folders import files_of, holds
 from audiorep.data.formats.table import header_of, read_text_table
 from audiorep.errors import AudiorepError
 from audiorep.files import write_text
@@ -42,11 +42,6 @@ NOT_FREE = {*CORE, *CORE.values(), *MULTI, "path", "label", "annotation", "annot
 def is_table(path: Path) -> bool:
     """Whether a text file starts like a selection table."""
     return path.suffix.lower() == ENDING and {"begin time (s)", "end time (s)"} <= header_of(path, "\t")
-
-
-def find_tables(folder: Path) -> list[Path]:
-    """All selection tables below a folder (or the one table given), sorted."""
-    return [folder] if folder.is_file() else find_files(folder, [ENDING], is_table)
 
 
 def read_table(path: Path, label_column: str | None = None) -> pd.DataFrame:
@@ -197,12 +192,10 @@ class Raven:
         return "Raven selection tables"
 
     def recognises(self, recordings: Path, annotations: Path | None) -> bool:
-        source = annotations or recordings
-        return bool(find_tables(source)) if source.is_dir() else is_table(source)
+        return holds(annotations or recordings, [ENDING], is_table)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
-        found = find_recordings(recordings)
-        sources = find_tables(annotations or recordings)
+        found, sources = find_recordings(recordings), files_of(annotations or recordings, [ENDING], is_table)
         parts = (recordings_of(read_table(source, self.label_column), source, found) for source in sources)
         return gathered(parts, found, self.unannotated)
 

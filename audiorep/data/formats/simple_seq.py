@@ -6,7 +6,7 @@ import pandas as pd
 
 from audiorep.data.formats.beside import find_recordings, gathered, recording_of, write_each
 from audiorep.data.formats.cells import renamed, stretch, times
-from audiorep.data.formats.folders import find_files
+from audiorep.data.formats.folders import files_of, holds
 from audiorep.data.formats.generic_seq import MARKS, NAMES
 from audiorep.data.formats.table import header_of, read_any
 from audiorep.errors import AudiorepError
@@ -64,13 +64,12 @@ class SimpleSeq:
         return "crowsetta's simple-seq"
 
     def recognises(self, recordings: Path, annotations: Path | None) -> bool:
-        source = annotations or recordings
-        return bool(find_files(source, ENDINGS, is_table)) if source.is_dir() else is_table(source)
+        return holds(annotations or recordings, ENDINGS, is_table)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
-        found, source = find_recordings(recordings), annotations or recordings
+        found = find_recordings(recordings)
         parts = [
             read_table(path).assign(path=recording_of(found, path, "NAME.wav beside NAME.csv"))
-            for path in ([source] if source.is_file() else find_files(source, ENDINGS, is_table))
+            for path in files_of(annotations or recordings, ENDINGS, is_table)
         ]
         return gathered(parts, found, self.unannotated)
