@@ -88,10 +88,12 @@ class FrontEnd(nn.Module):
 
     sample_rate_hz: rate of the samples, in Hz.
     gives_samples: whether what comes out are samples instead of power by band and frame.
+    hop_samples: from the middle of one frame to that of the next; 0: there are no frames.
     """
 
     sample_rate_hz: int
     gives_samples: bool = False
+    hop_samples: int = 0
 
     @property
     def shortest(self) -> int:
@@ -148,6 +150,7 @@ class Stft(FrontEnd):
         self.win_length = win_length or max(2, round(win_s * sample_rate_hz))
         self.hop_length = hop_length or max(1, round(hop_s * sample_rate_hz))
         self.hop_s = self.hop_length / sample_rate_hz
+        self.hop_samples = self.hop_length if center else 0  # else the first frame is not centred on the first sample
         self.n_fft = n_fft or 2 ** math.ceil(math.log2(self.win_length))
         self.center = center
         if self.n_fft < self.win_length:

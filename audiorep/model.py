@@ -1,7 +1,7 @@
 """The model that is saved, exported and used: samples in, embedding (and logits) out. Front-end and statistics inside."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,17 @@ from audiorep.files import write_bytes, write_json
 from audiorep.frontend import FrontEnd
 from audiorep.types import Spec, Wave
 
-SCHEMA = 1
-"""Version of the model folder; any other is refused."""
+SCHEMA = 2
+"""Version of the model folder; older ones are brought up to it, newer ones refused."""
+
+
+def _with_framewise(config: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew classifiers of whole windows only."""
+    return {**config, "framewise": False}
+
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_framewise}
+"""From the config of a version to that of the next."""
 
 ALLOWED = frozenset(
     {
@@ -42,6 +51,7 @@ ALLOWED = frozenset(
         "audiorep.encoders.birdnet.BirdNet",
         "audiorep.encoders.cnn.SmallCnn",
         "audiorep.encoders.convnext.ConvNeXt",
+        "audiorep.encoders.frame_cnn.FrameCnn",
         "audiorep.encoders.resnet.ResNet",
         "audiorep.encoders.vit.Vit",
         "audiorep.encoders.wave.WaveTransformer",
@@ -51,10 +61,16 @@ ALLOWED = frozenset(
 
 
 class Model(nn.Module):
-    """Wave [b t] at the front-end's rate -> embedding [b d], and logits [b c] where there is a (linear) classifier."""
+    """Wave [b t] at the front-end's rate -> embedding [b d], and logits [b c] where there is a (linear) classifier; where
+    it is `framewise`, logits of every token [b n c], one every `step_samples`."""
 
     def __init__(
-        self, frontend: FrontEnd, compress: Compress, encoder: Encoder, classifier: nn.Linear | None = None
+        self,
+        frontend: FrontEnd,
+        compress: Compress,
+        encoder: Encoder,
+        classifier: nn.Linear | None = None,
+        framewise: bool = False,
     ) -> None:
         super().__init__()
         if encoder.takes_samples != frontend.gives_samples:
@@ -64,19 +80,32 @@ class Model(nn.Module):
                 f"choose {'frontend=waveform compress=none' if encoder.takes_samples else 'frontend=mel'}, or another encoder"
             )
         self.frontend, self.compress, self.encoder = frontend, compress, encoder
-        self.classifier = classifier
+        self.classifier, self.framewise = classifier, framewise
+
+    @property
+    def step_samples(self) -> int:
+        """Samples from one token to the next, the first being centred on the first sample.
+
+        Raises:
+            AudiorepError: its tokens are no frames in order of time.
+        """
+        if self.encoder.frames_per_token is None or not self.frontend.hop_samples:
+            raise AudiorepError(f"{type(self.encoder).__name__} behind {type(self.frontend).__name__} keeps no frames")
+        return self.encoder.frames_per_token * self.frontend.hop_samples
 
     def spectrogram(self, wave: Wave) -> Spec:
         """What the encoder sees."""
         return self.compress(self.frontend(wave))
 
-    def forward(self, wave: Wave) -> tuple[Float[Tensor, "b d"], ...]:
+    def forward(self, wave: Wave) -> tuple[Float[Tensor, "b *n d"], ...]:
         return self.classify(self.spectrogram(wave))
 
-    def classify(self, spec: Spec) -> tuple[Float[Tensor, "b d"], ...]:
+    def classify(self, spec: Spec) -> tuple[Float[Tensor, "b *n d"], ...]:
         """Embedding, and logits where there is a classifier, of a spectrogram as the encoder sees it."""
-        embedding = self.encoder(spec).pooled
-        return (embedding,) if self.classifier is None else (embedding, self.classifier(embedding))
+        said = self.encoder(spec)
+        if self.classifier is None:
+            return (said.pooled,)
+        return said.pooled, self.classifier(said.tokens if self.framewise else said.pooled)
 
 
 PIECE, PIECE_SAMPLES = 32, 2**20
@@ -123,6 +152,7 @@ def save_model(model: Model, parts: Mapping[str, Any], info: ModelInfo, folder: 
         "outside": info.outside,
         "embedding_dim": model.encoder.dim,
         "classes": list(info.classes),
+        "framewise": model.framewise,
         **parts,
         "training": dict(info.training),
     }
@@ -153,16 +183,11 @@ def load_model(folder: str | Path, key: str = "model") -> tuple[Model, ModelInfo
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise AudiorepError(f"{path}: not valid JSON: {error}") from error
-    version = config.get("audiorep_schema")
-    if version != SCHEMA:
-        raise AudiorepError(
-            f"{path}: model of schema version {version}, this audiorep reads version {SCHEMA}: "
-            "install the audiorep that wrote it, or train again"
-        )
+    config = migrated(config, path)
     parts = {name: config[name] for name in ("frontend", "compress", "encoder")}
     check_targets(parts, path)
     try:
-        model = Model(**{name: instantiate(part) for name, part in parts.items()}).eval()
+        model = Model(**{name: instantiate(part) for name, part in parts.items()}, framewise=config["framewise"]).eval()
     except InstantiationException as error:
         raise AudiorepError(f"{path}: {str(error.__cause__ or error).splitlines()[0]}") from error
     if config["classes"]:
@@ -176,6 +201,24 @@ def load_model(folder: str | Path, key: str = "model") -> tuple[Model, ModelInfo
         config["sample_rate_hz"], config["window_s"], config["outside"], tuple(config["classes"]), config["training"]
     )
     return model, info, parts
+
+
+def migrated(config: Any, path: Path) -> dict[str, Any]:
+    """A config as this version writes it.
+
+    Raises:
+        AudiorepError: it is of no version, or of a newer one.
+    """
+    version = config.get("audiorep_schema") if isinstance(config, Mapping) else None
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA:
+        newer = isinstance(version, int) and version > SCHEMA
+        raise AudiorepError(
+            f"{path}: model of schema version {version}, this audiorep reads versions 1 to {SCHEMA}: "
+            + ("install the newer audiorep that wrote it" if newer else "it is no model folder of audiorep")
+        )
+    for old in range(version, SCHEMA):
+        config = {**MIGRATIONS[old](config), "audiorep_schema": old + 1}
+    return dict(config)
 
 
 def check_targets(part: Any, source: Path) -> None:

@@ -35,9 +35,7 @@ class Exported(nn.Module):
         self.frontend = model.frontend.exported()
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
-        embedding = self.model.encoder(self.model.compress(self.frontend(waveform))).pooled
-        classifier = self.model.classifier
-        return (embedding,) if classifier is None else (embedding, classifier(embedding))
+        return self.model.classify(self.model.compress(self.frontend(waveform)))
 
 
 def export(
@@ -99,6 +97,8 @@ def write_onnx(model: Model, info: ModelInfo, path: Path, licence: str = "") -> 
             "embedding_outputs_key": "embedding",
             "class_outputs_key": "logits" if info.classes else "",
             "multilabel": bool(info.training.get("multilabel")),
+            "framewise": model.framewise,
+            "step_samples": model.step_samples if model.framewise else 0,
             "license": licence,
             "producer": f"audiorep {__version__}",
         }

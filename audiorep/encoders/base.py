@@ -17,6 +17,8 @@ class Encoder(nn.Module):
 
     dim: width d of the embedding.
     patch: (bands, frames) of a token where the encoder cuts the input into patches, else None.
+    frames_per_token: frames of the spectrogram from one token to the next where tokens are frames in order of time, the
+        first of them the first; else None.
     takes_samples: whether it wants samples [b 1 1 t] instead of a spectrogram.
     exportable: whether it can become ONNX.
     pieces: parts in which a training batch is encoded; `split_batches` sets it.
@@ -33,6 +35,7 @@ class Encoder(nn.Module):
 
     dim: int
     patch: tuple[int, int] | None = None
+    frames_per_token: int | None = None
     takes_samples: bool = False
     exportable: bool = True
     pieces: int = 1

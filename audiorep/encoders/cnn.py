@@ -29,7 +29,7 @@ class SmallCnn(Encoder):
 
     def __init__(self, width: int = 32, dim: int = 512, rows: int = 4) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.frames_per_token = dim, 8
         self.stem = block(1, width, 2)
         self.body = nn.Sequential(
             block(width, 2 * width, 2), block(2 * width, 4 * width, 2), block(4 * width, 4 * width, (2, 1))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audiorep.classifier import Classifier
 from audiorep.compress import Compress
+from audiorep.data.annotated import Annotated
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.pooling import Pooling, mean
@@ -34,7 +35,8 @@ class Setting:
     always so where every row has one label. counts: how many rows of the training side give each answer to each
     question (see `audiorep.losses.answers`). compress: how the spectrograms of the views were compressed. pretrained:
     whether the encoder has been trained before. names: of the classes, where the verb knows them. rate_hz: sample rate of the
-    windows.
+    windows. annotated: what sounds when in each row, where rows are recordings annotated throughout; samples: of all rows
+    together; hop_samples: from one frame to the next.
     """
 
     rows: int
@@ -56,6 +58,9 @@ class Setting:
     pretrained: bool = False
     names: Sequence[str] = ()
     rate_hz: int = 0
+    annotated: Annotated | None = None
+    samples: int = 0
+    hop_samples: int = 0
 
     @property
     def answers(self) -> Float[Tensor, "q k"]:

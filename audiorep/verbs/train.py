@@ -17,11 +17,12 @@ from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.predict import predict
 from audiorep.files import output_folder, remove, write_text
-from audiorep.known import Known, labels_of, what_is_known
+from audiorep.known import Known, labels_of
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
 from audiorep.rehearsal import rehearse_training, show
+from audiorep.tasks.base import Task
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
@@ -35,7 +36,7 @@ from audiorep.training import (
 from audiorep.transfer import Transfer
 from audiorep.verbs.evaluate import trained_on_test
 from audiorep.verbs.pretrain import facts
-from audiorep.verdict import ANSWERS, judge
+from audiorep.verdict import ANSWERS
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     if cfg.overwrite and not cfg.resume:
         remove(out, (*LEFT_BEHIND, *ALSO_LEFT))
-    corpus = build.open_corpus(cfg, out)
-    known = what_is_known(cfg, corpus)
     with build.plain_errors():
         transfer: Transfer = instantiate(cfg.transfer)
+        task: Task = instantiate(cfg.task)
+    corpus = task.corpus(cfg, build.open_corpus(cfg, out))
+    known = task.known(cfg, corpus)
     model, parts, inherited = start(cfg, corpus, transfer)
     cfg = build.fill_in_auto(cfg, corpus.manifest) if cfg.init is None else cfg
     settle_precision(cfg, out)
@@ -74,9 +76,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     with build.seeded(cfg.seed):
         model.encoder = transfer.apply(model.encoder)
     failures = Failures(windows, corpus.manifest.quarantined, out)
-    learner = make_learner(
-        cfg, model, windows, out, failures, transfer.rates, pretrained=cfg.init is not None, names=tuple(known.classes)
-    )
+    told = {"pretrained": cfg.init is not None, "names": tuple(known.classes)} | task.facts(windows, model)
+    learner = make_learner(cfg, model, windows, out, failures, transfer.rates, **told)
     if learner.objective.classifier is None:
         raise no_classifier(cfg)
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
@@ -89,7 +90,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     kept = learner.objective.classifier
     assert kept is not None
     parts = {**parts, "encoder": transfer.part(parts["encoder"])}
-    trained = Model(model.frontend, model.compress, transfer.finish(kept.encoder), kept.head).eval()
+    encoder = transfer.finish(kept.encoder)
+    trained = Model(model.frontend, model.compress, encoder, kept.head, kept.framewise).eval()
     spent = time.monotonic() - began, time.process_time() - began_cpu
     training = facts(cfg, corpus, windows, learner, trained, *spent) | inherited | extra_facts(cfg, known, learner)
     info = ModelInfo(
@@ -98,7 +100,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     save_model(trained, parts, info, out)
     keep_golden(windows, out, cfg.seed)
     notes = [*corpus.notes, *known.notes, *failures.notes]
-    return judge(cfg, corpus, known, trained, info, notes, out, learner.objective.pooling, learner.views)
+    return task.judge(cfg, corpus, known, trained, info, notes, learner, out)
 
 
 def start(

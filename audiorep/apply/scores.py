@@ -1,0 +1,112 @@
+"""A classifier along a recording: logits at every step, chunk by chunk, whatever the recording's length."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from audiorep.apply.embed import Embedder, count_windows, windows_of
+from audiorep.data.audio import probe
+from audiorep.errors import AudiorepError
+from audiorep.model import Model, ModelInfo, at_once, load_model
+
+MARGIN = 0.2
+"""Part of a window, at each of its ends, of which frames are not used where a neighbour knows more of them."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Waves [b t] at `rate_hz` to logits [b n c] of n steps; t is `window_samples`.
+
+    step_samples: from one step to the next, the first being centred on the first sample; None: the window is one step.
+    hop_samples: from one window to the next, where a window is one step.
+    """
+
+    run: Callable[[np.ndarray], Float[np.ndarray, "b n c"]]
+    rate_hz: int
+    window_samples: int
+    classes: Sequence[str]
+    multilabel: bool
+    step_samples: int | None
+    hop_samples: int
+
+    def logits(self, path: Path, batch_size: int = 64) -> Iterator[np.ndarray]:
+        """Logits [n c] of all steps of a recording in order of time, some at a time.
+
+        Raises:
+            AudioError: the recording cannot be decoded.
+        """
+        if self.step_samples is None:
+            embedder = Embedder(self.run, self.rate_hz, self.window_samples)
+            for _, waves in windows_of(path, embedder, self.hop_samples, batch_size):
+                yield self.run(waves)[:, 0]
+            return
+        info = probe(path)
+        total = info.frames * self.rate_hz // info.rate_hz
+        steps = -(-total // self.step_samples)
+        of_window = self.window_samples // self.step_samples
+        margin = int(MARGIN * of_window)
+        hop = (of_window - 2 * margin) * self.step_samples
+        embedder = Embedder(self.run, self.rate_hz, self.window_samples)
+        last = count_windows(info, embedder, hop) - 1
+        number = given = 0
+        for _, waves in windows_of(path, embedder, hop, batch_size):
+            kept = []
+            for said in self.run(waves)[:, :of_window]:
+                kept.append(said[margin if number else 0 : of_window if number == last else of_window - margin])
+                number += 1
+            chunk = np.concatenate(kept)[: steps - given]
+            given += len(chunk)
+            yield chunk
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """First sample and the one after the last of a call from step `first` to step `last`."""
+        if self.step_samples is None:
+            return first * self.hop_samples, last * self.hop_samples + self.window_samples
+        return max(0, (2 * first - 1) * self.step_samples // 2), (2 * last + 1) * self.step_samples // 2
+
+    def steps(self, seconds: float) -> int:
+        """The nearest number of steps."""
+        return round(seconds * self.rate_hz / (self.step_samples or self.hop_samples))
+
+
+def open_scorer(
+    folder: Path, device: torch.device | str = "cpu", hop_s: float | None = None, key: str = "model"
+) -> Scorer:
+    """A classifier in a run folder or bundle.
+
+    Args:
+        hop_s: from one window to the next, where windows are named as a whole; None: half a window.
+
+    Raises:
+        AudiorepError: no model folder, or a model that names nothing.
+    """
+    model, info, _ = load_model(folder, key)
+    if model.classifier is None:
+        raise AudiorepError(
+            f"{key}={folder}: this model has no classifier: train one on its encoder with audiorep train init={folder}"
+        )
+    return scorer_of(model, info, device, hop_s)
+
+
+def scorer_of(model: Model, info: ModelInfo, device: torch.device | str = "cpu", hop_s: float | None = None) -> Scorer:
+    """A classifier in memory; see `open_scorer`."""
+    device = torch.device(device)
+    model = model.eval().to(device)
+
+    @torch.inference_mode()
+    def run(waves: np.ndarray) -> np.ndarray:
+        pieces = torch.from_numpy(waves).split(at_once(device, waves.shape[1], len(waves)))
+        said = torch.cat([model(piece.to(device))[1].float().cpu() for piece in pieces]).numpy()
+        return said if model.framewise else said[:, None]
+
+    window = max(info.window_samples, model.frontend.shortest)
+    hop = window // 2 if hop_s is None else round(hop_s * info.sample_rate_hz)
+    if not hop >= 1:
+        raise AudiorepError(f"hop_s={hop_s} is shorter than a sample")
+    several = model.framewise or bool(info.training.get("multilabel"))
+    step = model.step_samples if model.framewise else None
+    return Scorer(run, info.sample_rate_hz, window, tuple(info.classes), several, step, hop)
