@@ -29,12 +29,13 @@ VERBS = {
     "relink": "find recordings again that were moved since they were labelled",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
+    "detect": "the calls in any recordings: tables for Raven, Audacity, BirdNET and others",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
 
 PATHS = frozenset(
     {"corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings"}
-    | {"detections", "store", "encoder.weights", "encoder.architecture", "teacher.model"}
+    | {"detections", "store", "thresholds", "encoder.weights", "encoder.architecture", "teacher.model"}
 )
 """Keys whose values are paths, or addresses of databases."""
 
@@ -55,7 +56,7 @@ The way through, with your own recordings:
   audiorep label    corpus=corpus.csv model=runs/first out=labels
   audiorep train    corpus=labels/labels.csv init=runs/first objective=fixmatch out=runs/calls
   audiorep export   model=runs/calls out=my_classifier
-  audiorep embed    model=my_classifier recordings=more_recordings out=embeddings
+  audiorep detect   model=my_classifier recordings=more_recordings out=detections to=raven
 
 audiorep VERB --help shows a verb's keys and what they may be. audiorep VERB -m key=a,b sweeps.
 """

@@ -1,6 +1,6 @@
 """Calls in whole recordings: a classifier along time, calibrated, with a threshold for each class."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Reporting:
 
 @dataclass(frozen=True)
 class Detector:
-    """A recording's path to its calls, a table of `SCHEMA` in order of time."""
+    """A recording's path to its calls, rows of `SCHEMA` in order of time."""
 
     scorer: Scorer
     reporting: Reporting
@@ -72,13 +72,13 @@ class Detector:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rule", self.reporting.rule(self.scorer))
 
-    def __call__(self, path: Path) -> pa.Table:
-        """Raises AudioError where the recording cannot be decoded."""
+    def __call__(self, path: Path) -> Iterator[pa.Table]:
+        """The one table of a recording. Raises AudioError where it cannot be decoded."""
         chunks = (
             probabilities(logits, self.reporting.temperature, self.scorer.multilabel)
             for logits in self.scorer.logits(path, self.batch_size)
         )
-        return table(path, calls_of(chunks, self.rule), self.scorer)
+        yield table(path, calls_of(chunks, self.rule), self.scorer)
 
 
 def table(path: Path, calls: Sequence[Call], scorer: Scorer) -> pa.Table:

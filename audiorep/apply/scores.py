@@ -1,7 +1,8 @@
 """A classifier along a recording: logits at every step, chunk by chunk, whatever the recording's length."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ class Scorer:
 
     step_samples: from one step to the next, the first being centred on the first sample; None: the window is one step.
     hop_samples: from one window to the next, where a window is one step.
+    again: how another process, which gets it by pickle, opens it anew.
     """
 
     run: Callable[[np.ndarray], Float[np.ndarray, "b n c"]]
@@ -32,6 +34,12 @@ class Scorer:
     multilabel: bool
     step_samples: int | None
     hop_samples: int
+    again: "Callable[[], Scorer] | None" = None
+
+    def __reduce__(self) -> "tuple[Callable[[], Scorer], tuple[()]]":
+        if self.again is None:
+            raise AudiorepError("this classifier was not opened from a file: it cannot go to another process")
+        return self.again, ()
 
     def logits(self, path: Path, batch_size: int = 64) -> Iterator[np.ndarray]:
         """Logits [n c] of all steps of a recording in order of time, some at a time.
@@ -89,7 +97,7 @@ def open_scorer(
         raise AudiorepError(
             f"{key}={folder}: this model has no classifier: train one on its encoder with audiorep train init={folder}"
         )
-    return scorer_of(model, info, device, hop_s)
+    return replace(scorer_of(model, info, device, hop_s), again=partial(open_scorer, folder.absolute(), device, hop_s))
 
 
 def scorer_of(model: Model, info: ModelInfo, device: torch.device | str = "cpu", hop_s: float | None = None) -> Scorer:

@@ -28,13 +28,23 @@ class Annotated:
         return np.searchsorted(self.recording, np.arange(self.recordings + 1))
 
     def frames(self, recording: int, start: int, count: int, step: float) -> Float[np.ndarray, "n c"]:
-        """1 where the middle of a frame lies in a call of the class, else 0; frame j is centred at ``start + j step``."""
+        """1 where the middle of a frame lies in a call of the class, else 0; frame j is centred at ``start + j step``.
+
+        Where a call follows another of its class by less than two frames, both frames at its onset are 0: else the two
+        would be one.
+        """
         out = np.zeros((count, self.classes), np.float32)
         here = slice(self.begins[recording], self.begins[recording + 1])
-        low = np.ceil((self.first[here] - start) / step).astype(np.int64).clip(0, count)
-        high = np.ceil((self.last[here] - start) / step).astype(np.int64).clip(0, count)
-        for label, i, j in zip(self.label[here][high > low], low[high > low], high[high > low], strict=True):
-            out[i:j, label] = 1.0
+        low = np.ceil((self.first[here] - start) / step).astype(np.int64)
+        high = np.ceil((self.last[here] - start) / step).astype(np.int64)
+        label = self.label[here]
+        for c, i, j in zip(label, low.clip(0, count), high.clip(0, count), strict=True):
+            out[i:j, c] = 1.0
+        before = np.full(self.classes, -(10**9))
+        for c, i, j in zip(label, low, high, strict=True):
+            if i - before[c] < 2:
+                out[max(0, i - 1) : max(0, i + 1), c] = 0.0
+            before[c] = max(before[c], j)
         return out
 
     def shares(self) -> Float[np.ndarray, " c"]:

@@ -18,11 +18,20 @@ def annotated(calls) -> Annotated:
 @settings(max_examples=200, deadline=None)
 def test_a_frame_belongs_to_the_calls_that_cover_its_middle(calls, recording, start, step):
     found = annotated(calls).frames(recording, start, 12, step)
-    for j in range(12):
-        for label in range(2):
-            middle = start + j * step
-            wanted = any(r == recording and c == label and s <= middle < s + n for r, c, s, n in calls)
-            assert found[j, label] == wanted
+    for label in range(2):
+        here = sorted((s, s + n) for r, c, s, n in calls if (r, c) == (recording, label))
+        # the first frame of a call, and the one after its last, counted from the start of the window
+        edges = [(-((start - s) // step), -((start - e) // step)) for s, e in here]
+        onsets = [i for k, (i, _) in enumerate(edges) if k and i - max(j for _, j in edges[:k]) < 2]
+        for j in range(12):
+            inside = any(s <= start + j * step < e for s, e in here)
+            assert found[j, label] == (inside and not any(i - 1 <= j <= i for i in onsets))
+
+
+def test_calls_of_a_class_that_touch_stay_two():
+    found = annotated([(0, 0, 0, 10), (0, 0, 10, 10), (0, 1, 20, 5)]).frames(0, 0, 30, 1)
+    assert found[:, 0].tolist() == [1.0] * 9 + [0.0] * 2 + [1.0] * 9 + [0.0] * 10
+    assert found[:, 1].sum() == 5
 
 
 def test_overlap_is_of_different_classes_in_one_recording():

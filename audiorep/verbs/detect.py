@@ -1,0 +1,142 @@
+"""audiorep detect: the calls in any recordings, by a call classifier or a detector."""
+
+import itertools
+import logging
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig, ListConfig
+
+from audiorep.apply.bulk import JOURNAL, PARTS, process
+from audiorep.apply.detect import Detector, Reporting, reporting_of
+from audiorep.apply.recordings import QUARANTINE, Recordings, recordings_in, tell_left_out
+from audiorep.apply.scores import Scorer, open_scorer
+from audiorep.build import device_of
+from audiorep.console import progress_bar
+from audiorep.data.audio import probe
+from audiorep.data.formats.writers import FILES, ROOTED, WRITERS
+from audiorep.errors import AudioError, AudiorepError
+from audiorep.evaluate.results import read_thresholds
+from audiorep.files import fingerprint, output_folder, remove, write_json
+from audiorep.rehearsal import Estimate, memory_bytes, show, spread
+
+log = logging.getLogger(__name__)
+
+DETECTIONS, FACTS, THRESHOLDS = "detections.parquet", "detect.json", "thresholds.json"
+OVERRULED = ("low", "gap_s", "shortest_s", "exclusive")
+"""Settings of `Reporting` that overrule the model's own where they are not null."""
+
+
+def detect(cfg: DictConfig) -> int:
+    """Leaves ``out/detections.parquet``: path, start_s, end_s, label, score; and what `to` asks for. Returns 3 where
+    recordings are left out, else 0."""
+    formats = formats_of(cfg.to)
+    recordings = recordings_in(cfg.recordings)
+    scorer = open_scorer(Path(cfg.model), device_of(cfg.accelerator), cfg.hop_s)
+    detector = Detector(scorer, reporting(cfg, scorer), cfg.batch_size)
+    out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
+    if cfg.overwrite and not cfg.resume:
+        remove(out, (JOURNAL, PARTS, DETECTIONS, QUARANTINE, FACTS))
+    settings = {
+        "model": fingerprint(Path(cfg.model)),
+        "sample_rate_hz": scorer.rate_hz,
+        "window_samples": scorer.window_samples,
+        "hop_samples": scorer.hop_samples if scorer.step_samples is None else scorer.step_samples,
+        **asdict(detector.reporting),
+    }
+    if cfg.dry_run:
+        show(rehearse(recordings, scorer, cfg.batch_size, Path(str(cfg.dry_run))))
+        return 0
+    with progress_bar("detecting") as progress:
+        failed = process(recordings.paths, detector, out, settings, DETECTIONS, progress=progress)
+    status = tell_left_out(recordings, failed, out)
+    found = pd.read_parquet(out / DETECTIONS)
+    for name in formats:
+        write_as(name, found, out, Path(str(cfg.recordings)).expanduser().resolve())
+    done = len(recordings.paths) - len(failed)
+    facts = {"model": str(cfg.model), "recordings": str(cfg.recordings), "done": done, "left_out": len(failed)}
+    write_json(out / FACTS, settings | facts | {"quarantined": len(recordings.quarantined), "detections": len(found)})
+    counts = found["label"].value_counts()
+    log.info(
+        "wrote %s: %d detection(s) in %d recording(s)%s", out / DETECTIONS, len(found), done,
+        "".join(f", {name}: {count}" for name, count in counts.head(8).items()),
+    )  # fmt: skip
+    return status
+
+
+def formats_of(to: str | ListConfig | None) -> list[str]:
+    """The formats that are asked for besides the table.
+
+    Raises:
+        AudiorepError: one that is not written.
+    """
+    names = [] if to is None else [to] if isinstance(to, str) else [str(name) for name in to]
+    if unknown := [name for name in names if name not in WRITERS]:
+        raise AudiorepError(f"to={unknown[0]}: there are {', '.join(WRITERS)}")
+    return names
+
+
+def reporting(cfg: DictConfig, scorer: Scorer) -> Reporting:
+    """When a call is reported: by the model's thresholds, `thresholds=` or `threshold=`, and what overrules them.
+
+    Raises:
+        AudiorepError: there are no thresholds, a class that the model does not know, or none is left to report.
+    """
+    given = cfg.thresholds is not None
+    path = Path(str(cfg.thresholds)).expanduser() if given else Path(cfg.model) / THRESHOLDS
+    base = Reporting({})
+    if given or path.exists():
+        base = reporting_of(read_thresholds(path))
+    elif cfg.threshold is None:
+        raise AudiorepError(
+            f"model={cfg.model} has no {THRESHOLDS}: say from which score on a call is reported, threshold=0.5 for "
+            "instance, or train with labels to calibrate on"
+        )
+    silent = [name for name in scorer.classes if name not in base.thresholds and cfg.threshold is None]
+    if cfg.threshold is not None:
+        base = replace(base, thresholds=dict.fromkeys(scorer.classes, float(cfg.threshold)))
+    left_out = [name for name in base.thresholds if name.lower() in list(cfg.leave_out)]
+    kept = {name: at for name, at in base.thresholds.items() if name not in left_out}
+    if silent := [name for name in silent if name.lower() not in list(cfg.leave_out)]:
+        log.warning("not reported, for want of a threshold (threshold=0.5 sets one): %s", ", ".join(silent))
+    if not kept:
+        raise AudiorepError(f"model={cfg.model}: no class has a threshold: threshold=0.5 for instance sets one for all")
+    overruled: dict[str, Any] = {name: cfg[name] for name in OVERRULED if cfg[name] is not None}
+    return replace(base, thresholds=kept, **overruled)
+
+
+def write_as(name: str, found: pd.DataFrame, out: Path, source: Path) -> None:
+    """Write the detections in a format, into ``out/NAME``, or as the file ``out/NAME.ENDING``."""
+    place = out / (f"{name}{FILES[name][0]}" if name in FILES else name)
+    root = {"root": source if source.is_dir() else source.parent} if name in ROOTED else {}
+    if name not in FILES:
+        place.mkdir(exist_ok=True)
+    written = WRITERS[name](found, place, **root)
+    log.info("wrote %s", place if name in FILES else f"{len(written)} file(s) into {place}")
+
+
+def rehearse(recordings: Recordings, scorer: Scorer, batch_size: int, out: Path) -> Estimate:
+    """Listen to a little, and tell what all recordings take."""
+    total_s, ready = 0.0, list[Path]()
+    with progress_bar("reading headers") as progress:
+        for number, path in enumerate(recordings.paths, 1):
+            try:
+                total_s += probe(path).duration_s
+                ready.append(path)
+            except AudioError as error:
+                log.warning("would be left out: %s", error)
+            progress(number, len(recordings.paths))
+    if not ready:
+        raise AudiorepError(f"none of {len(recordings.paths)} recording(s) can be read")
+    heard_s, took = 0.0, 0.0
+    for path in spread(ready, 4):
+        began, steps = time.monotonic(), 0
+        for chunk in itertools.islice(scorer.logits(path, batch_size), 2):
+            steps += len(chunk)
+        took += time.monotonic() - began
+        heard_s += min(steps * (scorer.step_samples or scorer.hop_samples) / scorer.rate_hz, probe(path).duration_s)
+    hours = total_s / 3600.0
+    return Estimate({f"{hours:.3g} hours in {len(ready)} recordings": total_s * took / heard_s}, memory_bytes(), 0, out)
