@@ -68,7 +68,7 @@ def judge_frames(
                 log.warning("%s", notes[-1])
             progress(done, len(rows))
     calibration, test = (
-        [row for row in side if paths[row] in logits] for side in (known.calibration, corpus.split.test)
+        np.array([row for row in side if paths[row] in logits], int) for side in (known.calibration, corpus.split.test)
     )
     temperature = temperature_of(logits, annotated, paths, calibration, scorer, cfg.seed)
     said = {path: probabilities(raw, temperature, True) for path, raw in logits.items()}
@@ -107,16 +107,18 @@ def temperature_of(
     logits: Mapping[str, np.ndarray],
     annotated: Annotated,
     paths: np.ndarray,
-    rows: list[int],
+    rows: np.ndarray,
     scorer: Scorer,
     seed: int,
 ) -> float:
     """The temperature that the frames of these recordings ask for; 1 without any."""
-    if not rows:
+    if not len(rows):
         return 1.0
     assert scorer.step_samples is not None
     said = np.concatenate([logits[paths[row]] for row in rows])
-    truth = np.concatenate([annotated.frames(row, 0, len(logits[paths[row]]), scorer.step_samples) for row in rows])
+    truth = np.concatenate(
+        [annotated.frames(int(row), 0, len(logits[paths[row]]), scorer.step_samples) for row in rows]
+    )
     some = np.random.default_rng([seed, 15]).permutation(len(said))[:SAMPLED]
     return fit_temperature(said[some], truth[some])
 
@@ -148,13 +150,16 @@ def choose(
     known: Known,
     tolerance: Tolerance,
 ) -> dict[str, dict[str, Any]]:
-    """For each class the threshold with the highest event F1 on these recordings, with precision and recall there; where
+    """For each class the threshold with the highest event F1 on these recordings (of several the middle one), with
+    precision and recall there; where
     they hold no call of it, .5, and nothing is known of its precision."""
     tried = []
     for level in LEVELS:
         found = all_calls(said, scorer, replace(reporting, thresholds=dict.fromkeys(known.classes, level)), paths)
         tried.append(count(found.to_pandas(), true[list(COLUMNS)], paths, known.classes, tolerance))
-    best = np.nan_to_num(np.stack([f1(counts) for counts in tried])).argmax(0)
+    figures = np.nan_to_num(np.stack([f1(counts) for counts in tried]))
+    ties = figures >= figures.max(0) - 1e-9
+    best = [int(np.median(np.flatnonzero(column))) for column in ties.T]  # the middle of those that are as good
     out: dict[str, dict[str, Any]] = {}
     for c, name in enumerate(known.classes):
         counts = tried[best[c]]

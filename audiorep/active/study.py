@@ -13,10 +13,9 @@ from audiorep.active.curves import summarise
 from audiorep.active.loop import Point
 from audiorep.active.picture import draw_panels
 from audiorep.cli import quoted, words
-from audiorep.console import progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_bytes, write_text
-from audiorep.study.cells import Cell, Entry, run_cells
+from audiorep.study.cells import Cell, Entry, run_cells, telling
 from audiorep.study.tables import three
 
 log = logging.getLogger(__name__)
@@ -45,13 +44,7 @@ def study(cfg: DictConfig) -> None:
     for cell in made:
         if not (scratch / cell.name / "model.safetensors").exists():
             (journal / f"{cell.name}.json").unlink(missing_ok=True)
-    with progress_bar("cells") as progress:
-
-        def told(done: int, total: int, name: str) -> None:
-            progress(done, total)
-            if name:
-                log.info("%d of %d: %s", done, total, name)
-
+    with telling() as told:
         settings = (journal, scratch, digest_in(journal), cfg.workers, cfg.threads, cfg.hours, told)
         for name, entry in run_cells(made, *settings).items():
             if entry["status"] != "done":

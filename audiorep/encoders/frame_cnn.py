@@ -1,5 +1,7 @@
 """An encoder that keeps every frame: for naming each moment of a recording instead of a window as a whole."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,9 +36,7 @@ class FrameCnn(Encoder):
     residual convolutions stand for its recurrent layer (Bai et al. 2018, arXiv:1803.01271).
     """
 
-    def __init__(
-        self, width: int = 24, dim: int = 192, rows: int = 4, dilations: tuple[int, ...] = (1, 2, 4, 8)
-    ) -> None:
+    def __init__(self, width: int = 24, dim: int = 192, rows: int = 4, dilations: Sequence[int] = (1, 2, 4, 8)) -> None:
         super().__init__()
         self.dim, self.rows, self.frames_per_token = dim, rows, 1
         self.stem = block(1, width, (2, 1))

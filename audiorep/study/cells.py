@@ -1,17 +1,22 @@
 """A study as cells, one command each in a process of its own, journalled: the study goes on where it stopped."""
 
+import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiorep.console import progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_json
+
+log = logging.getLogger(__name__)
 
 LEFT_IN_A_LOG = 600
 """Characters of a failed command's last words that the journal keeps."""
@@ -38,6 +43,19 @@ Entry = dict[str, Any]
 
 Digest = Callable[[Cell, Path], Mapping[str, Any]]
 """What the journal shall keep of a finished cell, from its output folder."""
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[int, int, str], None]]:
+    """What `run_cells` tells, as a bar and a line a cell."""
+    with progress_bar("cells") as progress:
+
+        def told(done: int, total: int, name: str) -> None:
+            progress(done, total)
+            if name:
+                log.info("%d of %d: %s", done, total, name)
+
+        yield told
 
 
 def read_journal(folder: Path) -> dict[str, Entry]:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from audiorep.console import progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import SINGLE_LABEL, paired_difference
 from audiorep.evaluate.predictions import NAME as PREDICTIONS
 from audiorep.evaluate.predictions import read_predictions
 from audiorep.files import read_json, write_bytes, write_text
-from audiorep.study.cells import Cell, run_cells
+from audiorep.study.cells import Cell, run_cells, telling
 from audiorep.study.figure import draw
 from audiorep.study.tables import YARDSTICK, markdown, summarise
 
@@ -52,13 +51,7 @@ def compare(cfg: DictConfig) -> None:
     for cell in yardsticks:
         if not said_by(study, cell.name).exists():  # nothing could be compared with it
             (journal / f"{cell.name}.json").unlink(missing_ok=True)
-    with progress_bar("cells") as progress:
-
-        def told(done: int, total: int, name: str) -> None:
-            progress(done, total)
-            if name:
-                log.info("%d of %d: %s", done, total, name)
-
+    with telling() as told:
         settings = (journal, study.folder / "runs", digest_in(study), cfg.workers, cfg.threads, cfg.hours, told)
         for name, entry in run_cells(yardsticks, *settings).items():
             if entry["status"] != "done":

@@ -6,13 +6,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from audiorep.console import progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.predictions import NAME as PREDICTIONS
 from audiorep.evaluate.predictions import read_predictions
 from audiorep.evaluate.results import is_overall
 from audiorep.files import read_json, write_bytes, write_text
-from audiorep.study.cells import Cell, Entry, run_cells
+from audiorep.study.cells import Cell, Entry, run_cells, telling
 from audiorep.study.grid_cells import PRETRAINED, Grid, cells_of, pretraining
 from audiorep.study.grid_table import draw, markdown, summarise
 
@@ -32,13 +31,7 @@ def study(cfg: DictConfig) -> None:
         if not (grid.scratch / cell.name / "model.safetensors").exists():
             (grid.journal / f"{cell.name}.json").unlink(missing_ok=True)
     cells = list(cells_of(grid))
-    with progress_bar("cells") as progress:
-
-        def told(done: int, total: int, name: str) -> None:
-            progress(done, total)
-            if name:
-                log.info("%d of %d: %s", done, total, name)
-
+    with telling() as told:
         settings = (grid.journal, grid.scratch, digest_in(grid), cfg.workers, cfg.threads, cfg.hours, told)
         entries: dict[str, Entry] = {}
         for corpus in cfg.corpora:

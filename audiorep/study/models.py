@@ -9,10 +9,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from audiorep.cli import quoted, words
-from audiorep.console import progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_text
-from audiorep.study.cells import Cell, Entry, run_cells
+from audiorep.study.cells import Cell, Entry, run_cells, telling
 from audiorep.study.tables import three
 
 log = logging.getLogger(__name__)
@@ -39,13 +38,7 @@ def study(cfg: DictConfig) -> None:
         if not (scratch / cell.name / "model.safetensors").exists():
             (journal / f"{cell.name}.json").unlink(missing_ok=True)
     asked = list(questions(cfg, data, scratch))
-    with progress_bar("cells") as progress:
-
-        def told(done: int, total: int, name: str) -> None:
-            progress(done, total)
-            if name:
-                log.info("%d of %d: %s", done, total, name)
-
+    with telling() as told:
         settings = (journal, scratch, digest, cfg.workers, cfg.threads, cfg.hours, told)
         for name, entry in run_cells(made, *settings).items():
             if entry["status"] != "done":
