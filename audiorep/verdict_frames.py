@@ -1,13 +1,14 @@
 """What is left of a detector besides its weights: thresholds, scores call by call, what it heard, a picture."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import DictConfig
 from rich.markup import escape
 from rich.table import Table
@@ -17,10 +18,12 @@ from audiorep.apply.detect import Reporting, all_calls
 from audiorep.apply.scores import Scorer, scorer_of
 from audiorep.console import console, progress_bar
 from audiorep.data.annotated import Annotated
+from audiorep.data.audio import probe, read_resampled, to_float
 from audiorep.data.manifest import write_manifest
 from audiorep.errors import AudioError
 from audiorep.evaluate.calibrate import fit_temperature, probabilities
 from audiorep.evaluate.events import COLUMNS, Tolerance, count, f1, scores
+from audiorep.evaluate.timeline import timeline, write_timeline
 from audiorep.files import write_json
 from audiorep.known import Known
 from audiorep.model import Model, ModelInfo
@@ -34,8 +37,10 @@ LEVELS = np.arange(0.1, 0.96, 0.05).round(2)
 SAMPLED = 200_000
 """Frames that the temperature is fitted to."""
 
-DETECTIONS = "detections.csv"
-"""What was detected on the test side, in a detector's folder."""
+DETECTIONS, PICTURE = "detections.csv", "detections.png"
+"""What was detected on the test side, in a detector's folder, and some of it as a picture of `PICTURED_S`."""
+
+PICTURED_S = 5.0
 
 
 def judge_frames(
@@ -98,9 +103,33 @@ def judge_frames(
         figures = scores(counts, group, known.classes, cfg.evaluation.settings.resamples, cfg.seed, hours)
         metrics |= {f"test/{name}": value for name, value in figures.items() if np.isfinite(value)}
         metrics |= {"test/recordings": float(len(test)), "test/hours": hours}
+        draw(model, paths[test], found, true, known.classes, out / PICTURE)
     write_json(out / "metrics.json", metrics)
     show(metrics, chosen)
     return metrics
+
+
+def draw(
+    model: Model, paths: np.ndarray, found: pd.DataFrame, true: pd.DataFrame, classes: Sequence[str], path: Path
+) -> None:
+    """The busiest stretch of the test recording with most calls: its spectrogram, what is annotated, what was detected."""
+    if not len(true):
+        return
+    busiest = str(true["path"].value_counts().reindex(paths).fillna(0).idxmax())
+    here, there = (calls[calls["path"] == busiest] for calls in (true, found))
+    starts = np.sort(here["start_s"].to_numpy(float))
+    many = np.searchsorted(starts, starts + PICTURED_S) - np.arange(len(starts))
+    info, rate = probe(busiest), model.frontend.sample_rate_hz
+    start_s = max(0.0, min(float(starts[many.argmax()]) - 0.1, info.duration_s - PICTURED_S))
+    end_s = min(start_s + PICTURED_S, info.duration_s)
+    count = max(round((end_s - start_s) * rate), model.frontend.shortest)
+    wave = to_float(read_resampled(busiest, info.rate_hz, round(start_s * info.rate_hz), count, rate))
+    with torch.inference_mode():
+        seen = model.cpu().spectrogram(torch.from_numpy(wave[None]))
+        spec = model.frontend.picture(seen)[0, 0].float().numpy()
+    rows = [("annotated", here), ("detected", there)]
+    band_hz = model.frontend.shown.band_hz.tolist()
+    write_timeline(timeline(spec, start_s, end_s, band_hz, rows, classes, Path(busiest).name), path)
 
 
 def temperature_of(
