@@ -100,8 +100,22 @@ def _open_onnx(path: Path, rate_hz: int | None) -> Embedder:
 def count_windows(info: AudioInfo, embedder: Embedder, hop_samples: int) -> int:
     """Windows of a whole recording, one every `hop_samples`; the last may reach past its end, none begins there."""
     total = info.frames * embedder.sample_rate_hz // info.rate_hz
-    reaching = -(-max(1, total - embedder.window_samples + hop_samples) // hop_samples)
-    return min(reaching, max(1, -(-total // hop_samples)))
+    return count_of(total, embedder.window_samples, hop_samples)
+
+
+def count_of(total: int, length: int, hop: int) -> int:
+    """Windows of `length` samples in `total`, one every `hop`; the last may reach past the end, none begins there."""
+    reaching = -(-max(1, total - length + hop) // hop)
+    return min(reaching, max(1, -(-total // hop)))
+
+
+def windows_in(wave: np.ndarray, length: int, hop: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `windows_of`, over samples [t] in memory, at the model's rate."""
+    starts = np.arange(count_of(len(wave), length, hop)) * hop
+    padded = np.pad(wave, (0, max(0, int(starts[-1]) + length - len(wave))))
+    for i in range(0, len(starts), batch_size):
+        chosen = starts[i : i + batch_size]
+        yield chosen, np.stack([padded[start : start + length] for start in chosen])
 
 
 def windows_of(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from audiorep.apply.embed import Embedder, count_windows, windows_of
+from audiorep.apply.embed import Embedder, count_of, windows_in, windows_of
 from audiorep.data.audio import probe
 from audiorep.errors import AudiorepError
 from audiorep.model import Model, ModelInfo, at_once, load_model
@@ -47,21 +47,29 @@ class Scorer:
         Raises:
             AudioError: the recording cannot be decoded.
         """
+        info, heard = probe(path), Embedder(self.run, self.rate_hz, self.window_samples)
+        total = info.frames * self.rate_hz // info.rate_hz
+        yield from self.along(total, lambda hop: windows_of(path, heard, hop, batch_size))
+
+    def logits_in(self, wave: np.ndarray, batch_size: int = 64) -> Iterator[np.ndarray]:
+        """The same of samples [t] in memory, at `rate_hz`."""
+        yield from self.along(len(wave), lambda hop: windows_in(wave, self.window_samples, hop, batch_size))
+
+    def along(
+        self, total: int, windows: Callable[[int], Iterator[tuple[np.ndarray, np.ndarray]]]
+    ) -> Iterator[np.ndarray]:
+        """Logits of `total` samples, from the windows that `windows` cuts at a hop. Frames near the ends of a window are
+        taken from its neighbours, which know what surrounds them."""
         if self.step_samples is None:
-            embedder = Embedder(self.run, self.rate_hz, self.window_samples)
-            for _, waves in windows_of(path, embedder, self.hop_samples, batch_size):
+            for _, waves in windows(self.hop_samples):
                 yield self.run(waves)[:, 0]
             return
-        info = probe(path)
-        total = info.frames * self.rate_hz // info.rate_hz
-        steps = -(-total // self.step_samples)
-        of_window = self.window_samples // self.step_samples
+        steps, of_window = -(-total // self.step_samples), self.window_samples // self.step_samples
         margin = int(MARGIN * of_window)
         hop = (of_window - 2 * margin) * self.step_samples
-        embedder = Embedder(self.run, self.rate_hz, self.window_samples)
-        last = count_windows(info, embedder, hop) - 1
+        last = count_of(total, self.window_samples, hop) - 1
         number = given = 0
-        for _, waves in windows_of(path, embedder, hop, batch_size):
+        for _, waves in windows(hop):
             kept = []
             for said in self.run(waves)[:, :of_window]:
                 kept.append(said[margin if number else 0 : of_window if number == last else of_window - margin])

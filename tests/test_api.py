@@ -1,0 +1,63 @@
+"""The few lines of Python that most people need."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from test_cli import TINY, run
+from toy import RATE_HZ, tone
+
+import audiorep
+from audiorep.errors import AudiorepError
+
+KEYS = [key for key in TINY if "projector" not in key and "evaluation.settings.k" not in key]
+
+
+@pytest.fixture(scope="module")
+def classifier(toy_corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("api") / "m"
+    assert run("train", f"corpus={toy_corpus}", f"out={out}", "logger=none", "calibration.least=5", *KEYS) == 0
+    return out
+
+
+def test_embed_classify_and_detect_agree_with_the_verbs(classifier, tmp_path):
+    model = audiorep.load(classifier)
+    wave = np.concatenate([tone(i % 4, i) for i in range(5)])
+    soundfile.write(tmp_path / "x.wav", wave, RATE_HZ, subtype="FLOAT")
+    assert model.classes == ["down", "flat", "trill", "up"] and model.sample_rate_hz == RATE_HZ
+
+    embedding = model.embed(wave, RATE_HZ)
+    assert run("embed", f"model={classifier}", f"recordings={tmp_path / 'x.wav'}", f"out={tmp_path / 'e'}") == 0
+    table = pd.read_parquet(tmp_path / "e" / "embeddings.parquet")
+    assert np.allclose(embedding, np.stack(table["embedding"].to_list()), atol=1e-5)
+
+    said = model.classify(wave, RATE_HZ)
+    assert np.allclose(said[model.classes].sum(axis=1), 1) and said["end_s"].max() == pytest.approx(len(wave) / RATE_HZ)
+    assert np.allclose(np.diff(said["start_s"]), model.window_s / 2)
+
+    calls = model.detect(tmp_path / "x.wav", threshold=0.2)
+    args = [f"model={classifier}", f"recordings={tmp_path / 'x.wav'}", f"out={tmp_path / 'd'}", "threshold=0.2"]
+    assert run("detect", *args) == 0
+    found = pd.read_parquet(tmp_path / "d" / "detections.parquet")
+    assert len(calls) and calls.drop(columns="path").equals(found.drop(columns="path"))
+
+
+def test_other_rates_are_resampled_and_other_shapes_refused(classifier):
+    model = audiorep.load(classifier)
+    slow, fast = (
+        np.sin(2 * np.pi * 900 * np.arange(rate) / rate).astype(np.float32) for rate in (RATE_HZ, 2 * RATE_HZ)
+    )
+    a, b = model.embed(slow, RATE_HZ), model.embed(fast, 2 * RATE_HZ)
+    assert a.shape == b.shape and np.linalg.norm(a[0] - b[0]) < 0.05 * np.linalg.norm(a[0])
+    with pytest.raises(AudiorepError, match="one channel"):
+        model.embed(np.zeros((2, 100), np.float32), RATE_HZ)
+
+
+def test_a_model_without_thresholds_asks_for_one(classifier, tmp_path):
+    (classifier / "thresholds.json").rename(tmp_path / "kept.json")
+    soundfile.write(tmp_path / "x.wav", tone(0, 0), RATE_HZ)
+    try:
+        with pytest.raises(AudiorepError, match=r"threshold=0\.5"):
+            audiorep.load(classifier).detect(tmp_path / "x.wav")
+    finally:
+        (tmp_path / "kept.json").rename(classifier / "thresholds.json")
