@@ -1,41 +1,44 @@
 """Embeddings of whole recordings, window by window, to Parquet: from a run, a bundle, or any waveform-in ONNX."""
 
-import hashlib
 import json
-import os
-import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
+from audiorep.apply.bulk import process
 from audiorep.apply.export import session
+from audiorep.apply.local import HERE
+from audiorep.apply.parts import Engine
 from audiorep.data.audio import AudioInfo, probe, read_resampled, to_float
-from audiorep.errors import AudioError, AudiorepError
-from audiorep.files import atomic
-from audiorep.journal import Journal
+from audiorep.errors import AudiorepError
 from audiorep.model import at_once, load_model
 
-JOURNAL, PARTS, EMBEDDINGS = "journal.jsonl", "parts", "embeddings.parquet"
-GROUP = 4096
-"""Rows in a group of a Parquet file."""
+EMBEDDINGS = "embeddings.parquet"
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """Waves [b t] at `sample_rate_hz` to embeddings [b d]; t is `window_samples`."""
+    """Waves [b t] at `sample_rate_hz` to embeddings [b d]; t is `window_samples`.
+
+    Another process gets it by pickle as `again`, and opens the model anew.
+    """
 
     run: Callable[[np.ndarray], np.ndarray]
     sample_rate_hz: int
     window_samples: int
+    again: "Callable[[], Embedder] | None" = None
+
+    def __reduce__(self) -> "tuple[Callable[[], Embedder], tuple[()]]":
+        if self.again is None:
+            raise AudiorepError("this embedder was not opened from a file: it cannot go to another process")
+        return self.again, ()
 
 
 def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz: int | None = None) -> Embedder:
@@ -48,8 +51,9 @@ def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz
         AudiorepError: not a model, or an ONNX that does not take waves or tell its sample rate.
     """
     path = Path(model)
+    again = partial(open_embedder, path.absolute(), device, rate_hz)
     if path.suffix == ".onnx":
-        return _open_onnx(path, rate_hz)
+        return replace(_open_onnx(path, rate_hz), again=again)
     network, info, _ = load_model(path)
     device = torch.device(device)
     network.to(device)
@@ -59,7 +63,7 @@ def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz
         pieces = torch.from_numpy(waves).split(at_once(device, waves.shape[1], len(waves)))
         return torch.cat([network(piece.to(device))[0].float().cpu() for piece in pieces]).numpy()
 
-    return Embedder(run, info.sample_rate_hz, max(info.window_samples, network.frontend.shortest))
+    return Embedder(run, info.sample_rate_hz, max(info.window_samples, network.frontend.shortest), again)
 
 
 def _open_onnx(path: Path, rate_hz: int | None) -> Embedder:
@@ -144,66 +148,8 @@ def embed_recordings(
     settings: Mapping[str, Any],
     batch_size: int = 64,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    engine: Engine = HERE,
 ) -> list[tuple[Path, str]]:
-    """Embed every recording into ``out/embeddings.parquet``; go on where an earlier start stopped.
-
-    Each recording's rows are a part file, written whole or not at all, and a line of ``out/journal.jsonl``; the parts are
-    joined at the end. Memory does not grow with the length of a recording.
-
-    Args:
-        settings: what must be the same to go on.
-
-    Returns:
-        what could not be decoded and was left out, with the reasons.
-
-    Raises:
-        AudiorepError: nothing could be decoded; an earlier start had other settings.
-    """
-    failed: list[tuple[Path, str]] = []
-    done: list[Path] = []
-    with Journal(out / JOURNAL, settings) as journal:
-        if (out / EMBEDDINGS).exists() and not (out / PARTS).exists() and all(map(journal.ended, paths)):
-            entries = [(path, journal.entries[str(path)]) for path in paths]
-            return [(path, str(entry["reason"])) for path, entry in entries if entry["status"] == "failed"]
-        for number, path in enumerate(paths, 1):
-            part = out / PARTS / f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}.parquet"
-            began = time.monotonic()
-            try:
-                if not (journal.done(path) and part.exists()):
-                    rows = write_rows(part, embed_recording(path, embedder, hop_samples, batch_size))
-                    journal.add(path, "done", windows=rows, seconds=round(time.monotonic() - began, 3))
-                done.append(part)
-            except AudioError as error:
-                failed.append((path, str(error).removeprefix(f"{path}: ")))
-                journal.add(path, "failed", reason=failed[-1][1])
-            progress(number, len(paths))
-    if not done:
-        raise AudiorepError(
-            f"none of {len(paths)} recording(s) could be embedded; the first: {failed[0][0]}: {failed[0][1]}"
-        )
-    write_rows(out / EMBEDDINGS, (rows for part in done for rows in tables_of(part)))
-    shutil.rmtree(out / PARTS)
-    return failed
-
-
-def write_rows(path: Path, tables: Iterator[pa.Table]) -> int:
-    """Write tables of one schema after each other, in groups of at least `GROUP` rows; returns how many rows."""
-    rows, waiting, held = 0, list[pa.Table](), 0
-    first = next(tables)
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, first.schema) as writer:
-        for table in chain([first], tables):
-            waiting.append(table)
-            rows, held = rows + len(table), held + len(table)
-            if held >= GROUP:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting, held = [], 0
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
-    return rows
-
-
-def tables_of(path: Path) -> Iterator[pa.Table]:
-    """The row groups of a Parquet file, one after the other."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group)
+    """Embed every recording into ``out/embeddings.parquet``, as `process` of audiorep/apply/bulk.py tells."""
+    work = partial(embed_recording, embedder=embedder, hop_samples=hop_samples, batch_size=batch_size)
+    return process(paths, work, out, settings, EMBEDDINGS, engine, progress)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from audiorep.apply.bulk import JOURNAL, PARTS
 from audiorep.apply.embed import (
     EMBEDDINGS,
-    JOURNAL,
-    PARTS,
     Embedder,
     count_windows,
     embed_recording,
