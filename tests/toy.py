@@ -10,17 +10,29 @@ from hydra.utils import instantiate
 from audiorep.augment.mix import MixPower
 from audiorep.augment.spec import Fader, RandomResizeCrop
 from audiorep.cli import compose
-from audiorep.compress import Compress
+from audiorep.compress import Compress, FixedNorm, Log
 from audiorep.data.loader import StepSampler
 from audiorep.data.sampler import Shuffled
+from audiorep.encoders.base import Encoder
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.evaluate.health import entropies, figures
 from audiorep.frontend import Mel
+from audiorep.model import Model
 from audiorep.objectives.base import Objective
 from audiorep.types import generator
 from audiorep.views import Branch, Views
 
 RATE_HZ = 8000
+
+MEL = {"_target_": "audiorep.frontend.Mel", "sample_rate_hz": RATE_HZ, "win_s": 0.032, "hop_s": 0.01, "bands": 32}
+COMPRESS = {
+    "_target_": "audiorep.compress.Compress",
+    "compression": {"_target_": "audiorep.compress.Log"},
+    "norm": {"_target_": "audiorep.compress.FixedNorm"},
+}
+CNN = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 32}
+PARTS = {"frontend": MEL, "compress": COMPRESS, "encoder": CNN}
+"""What `model_of` a SmallCnn(width=8, dim=32) is made of."""
 
 
 class Rows(Shuffled):
@@ -64,6 +76,14 @@ def views_of(wave: torch.Tensor) -> Views:
     compress.fit(frontend(wave))
     branch = Branch(2, power=[MixPower()], spec=[RandomResizeCrop(), Fader()])
     return Views({"global": branch}, frontend, compress)
+
+
+def model_of(encoder: Encoder) -> Model:
+    """A model that was not trained, around an encoder."""
+    frontend = Mel(RATE_HZ, win_s=0.032, hop_s=0.01, bands=32)
+    compress = Compress(Log(), FixedNorm())
+    compress.fit(frontend(torch.from_numpy(np.stack([tone(k, 0) for k in range(4)]))))
+    return Model(frontend, compress, encoder).eval()
 
 
 def objective_of(name: str, overrides: Sequence[str] = (), seed: int = 0) -> Objective:

@@ -70,7 +70,7 @@ def _open_onnx(path: Path, rate_hz: int | None) -> Embedder:
     if not path.is_file():
         raise AudiorepError(f"model={path}: no such file")
     try:
-        opened: onnxruntime.InferenceSession = session(path)
+        opened: onnxruntime.InferenceSession = session(path, torch.get_num_threads())
     except Exception as error:  # onnxruntime raises types of its own, by the cause
         raise AudiorepError(f"model={path}: not readable as ONNX: {str(error).splitlines()[0]}") from error
     inputs, meta = opened.get_inputs(), opened.get_modelmeta().custom_metadata_map

@@ -6,6 +6,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from audiorep.apply.bulk import JOURNAL, PARTS
@@ -17,7 +18,8 @@ from audiorep.apply.embed import (
     embed_recordings,
     open_embedder,
 )
-from audiorep.build import device_of
+from audiorep.apply.parts import Engine
+from audiorep.build import device_of, plain_errors
 from audiorep.console import progress_bar
 from audiorep.data.audio import is_audio, probe
 from audiorep.data.formats.folders import find_audio
@@ -48,6 +50,8 @@ def embed(cfg: DictConfig) -> int:
     paths = [path for path in paths if str(path) not in listed]
     if not paths:
         raise AudiorepError(f"every recording of {recordings} is on its quarantine list, {list_of(recordings)}")
+    with plain_errors():
+        engine: Engine = instantiate(cfg.engine)
     embedder = open_embedder(cfg.model, device_of(cfg.accelerator), cfg.sample_rate_hz)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     hop = round((cfg.hop_s or embedder.window_samples / embedder.sample_rate_hz) * embedder.sample_rate_hz)
@@ -61,7 +65,7 @@ def embed(cfg: DictConfig) -> int:
         show(rehearse(paths, embedder, hop, cfg.batch_size, Path(str(cfg.dry_run))))
         return 0
     with progress_bar("embedding") as progress:
-        failed = embed_recordings(paths, embedder, out, hop, settings, cfg.batch_size, progress)
+        failed = embed_recordings(paths, embedder, out, hop, settings, cfg.batch_size, progress, engine)
     remove(out, [QUARANTINE])  # of an earlier start
     if failed or quarantined:
         reasons = [*failed, *((path, f"quarantined: {listed[str(path)]}") for path in quarantined)]
@@ -96,4 +100,9 @@ def rehearse(paths: list[Path], embedder: Embedder, hop: int, batch_size: int, o
             took += time.monotonic() - began
     each = took / max(1, done)
     needed = round(2 * windows * row_bytes)  # parts, and all of them joined
-    return Estimate({f"{windows} windows of {len(ready)} recordings": windows * each}, memory_bytes(), needed, out)
+    return Estimate(
+        {f"{windows} windows of {len(ready)} recordings, one after the other": windows * each},
+        memory_bytes(),
+        needed,
+        out,
+    )

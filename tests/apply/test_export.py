@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from toy import RATE_HZ, tone
+from toy import PARTS, RATE_HZ, model_of, tone
 
 from audiorep.apply.embed import embed_recordings, open_embedder
 from audiorep.apply.export import export, parity
@@ -20,22 +20,7 @@ from audiorep.frontend import KaldiFbank, Mel, Stft
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.types import generator
 
-MEL = {"_target_": "audiorep.frontend.Mel", "sample_rate_hz": RATE_HZ, "win_s": 0.032, "hop_s": 0.01, "bands": 32}
-COMPRESS = {
-    "_target_": "audiorep.compress.Compress",
-    "compression": {"_target_": "audiorep.compress.Log"},
-    "norm": {"_target_": "audiorep.compress.FixedNorm"},
-}
-CNN = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 32}
 VIT = {"_target_": "audiorep.encoders.vit.Vit", "dim": 48, "depth": 2, "heads": 3, "patch": [16, 8]}
-PARTS = {"frontend": MEL, "compress": COMPRESS, "encoder": CNN}
-
-
-def model_of(encoder) -> Model:
-    frontend = Mel(RATE_HZ, win_s=0.032, hop_s=0.01, bands=32)
-    compress = Compress(Log(), FixedNorm())
-    compress.fit(frontend(torch.from_numpy(np.stack([tone(k, 0) for k in range(4)]))))
-    return Model(frontend, compress, encoder).eval()
 
 
 @pytest.fixture(scope="module")
