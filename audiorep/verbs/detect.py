@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from audiorep.apply.bulk import JOURNAL, PARTS, process
 from audiorep.apply.detect import Detector, Reporting, reporting_of
+from audiorep.apply.parts import Engine
 from audiorep.apply.recordings import QUARANTINE, Recordings, recordings_in, tell_left_out
 from audiorep.apply.scores import Scorer, open_scorer
-from audiorep.build import device_of
+from audiorep.build import device_of, plain_errors
 from audiorep.console import progress_bar
 from audiorep.data.audio import probe
 from audiorep.data.formats.writers import FILES, ROOTED, WRITERS
@@ -35,6 +37,8 @@ def detect(cfg: DictConfig) -> int:
     recordings are left out, else 0."""
     formats = formats_of(cfg.to)
     recordings = recordings_in(cfg.recordings)
+    with plain_errors():
+        engine: Engine = instantiate(cfg.engine)
     scorer = open_scorer(Path(cfg.model), device_of(cfg.accelerator), cfg.hop_s)
     detector = Detector(scorer, reporting(cfg, scorer), cfg.batch_size)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
@@ -51,7 +55,7 @@ def detect(cfg: DictConfig) -> int:
         show(rehearse(recordings, scorer, cfg.batch_size, Path(str(cfg.dry_run))))
         return 0
     with progress_bar("detecting") as progress:
-        failed = process(recordings.paths, detector, out, settings, DETECTIONS, progress=progress)
+        failed = process(recordings.paths, detector, out, settings, DETECTIONS, engine, progress)
     status = tell_left_out(recordings, failed, out)
     found = pd.read_parquet(out / DETECTIONS)
     for name in formats:

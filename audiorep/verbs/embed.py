@@ -19,37 +19,21 @@ from audiorep.apply.embed import (
     open_embedder,
 )
 from audiorep.apply.parts import Engine
+from audiorep.apply.recordings import QUARANTINE, recordings_in, tell_left_out
 from audiorep.build import device_of, plain_errors
 from audiorep.console import progress_bar
-from audiorep.data.audio import is_audio, probe
-from audiorep.data.formats.folders import find_audio
-from audiorep.data.manifest import Quarantined, write_quarantine
-from audiorep.data.quarantine import list_of, quarantined_paths
+from audiorep.data.audio import probe
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import fingerprint, output_folder, remove, write_json
 from audiorep.rehearsal import Estimate, memory_bytes, show, spread
 
 log = logging.getLogger(__name__)
 
-QUARANTINE = "quarantine.csv"
-LEFT_OUT = 3
-"""Exit status of a command that ended, but without some recordings."""
-
 
 def embed(cfg: DictConfig) -> int:
     """Leaves ``out/embeddings.parquet``: path, start_s, end_s, embedding. Returns 3 where recordings are left out, else 0."""
-    recordings = Path(cfg.recordings).expanduser()
-    if not recordings.exists():
-        raise AudiorepError(f"recordings={recordings}: no such file or folder")
-    paths = [recordings] if recordings.is_file() else find_audio(recordings)
-    if not paths or (recordings.is_file() and not is_audio(recordings)):
-        raise AudiorepError(f"recordings={recordings}: no recordings there that can be decoded")
-    listed = quarantined_paths(recordings.resolve()) if recordings.is_dir() else {}
-    paths = [path.resolve() for path in paths]
-    quarantined = [path for path in paths if str(path) in listed]
-    paths = [path for path in paths if str(path) not in listed]
-    if not paths:
-        raise AudiorepError(f"every recording of {recordings} is on its quarantine list, {list_of(recordings)}")
+    recordings = recordings_in(cfg.recordings)
+    paths = recordings.paths
     with plain_errors():
         engine: Engine = instantiate(cfg.engine)
     embedder = open_embedder(cfg.model, device_of(cfg.accelerator), cfg.sample_rate_hz)
@@ -66,16 +50,13 @@ def embed(cfg: DictConfig) -> int:
         return 0
     with progress_bar("embedding") as progress:
         failed = embed_recordings(paths, embedder, out, hop, settings, cfg.batch_size, progress, engine)
-    remove(out, [QUARANTINE])  # of an earlier start
-    if failed or quarantined:
-        reasons = [*failed, *((path, f"quarantined: {listed[str(path)]}") for path in quarantined)]
-        write_quarantine([Quarantined(str(path), None, reason) for path, reason in reasons], out / QUARANTINE)
-    if failed:
-        log.warning("%d recording(s) left out, the first: %s: %s; all in %s", len(failed), *failed[0], out / QUARANTINE)
-    counts = {"model": str(cfg.model), "recordings": str(recordings), "done": len(paths) - len(failed)}
-    write_json(out / "embed.json", settings | counts | {"left_out": len(failed)} | {"quarantined": len(quarantined)})
+    status = tell_left_out(recordings, failed, out)
+    counts = {"model": str(cfg.model), "recordings": str(cfg.recordings), "done": len(paths) - len(failed)}
+    write_json(
+        out / "embed.json", settings | counts | {"left_out": len(failed)} | {"quarantined": len(recordings.quarantined)}
+    )
     log.info("wrote %s: %d of %d recording(s)", out / EMBEDDINGS, len(paths) - len(failed), len(paths))
-    return LEFT_OUT if failed else 0
+    return status
 
 
 def rehearse(paths: list[Path], embedder: Embedder, hop: int, batch_size: int, out: Path) -> Estimate:
