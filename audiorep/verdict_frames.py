@@ -50,6 +50,7 @@ def judge_frames(
     calls: pd.DataFrame,
     tolerance: Tolerance,
     annotated: Annotated,
+    shape: Reporting,
     model: Model,
     info: ModelInfo,
     notes: list[str],
@@ -59,6 +60,7 @@ def judge_frames(
 
     Args:
         corpus: recordings. calls: path, start_s, end_s, label of all of them. annotated: the same by the recordings' numbers.
+        shape: gaps and lengths of calls, as the training side has them.
     """
     scorer = scorer_of(model, info, build.device_of(cfg.trainer.accelerator))
     paths = corpus.manifest.frame["path"].to_numpy(dtype=str)
@@ -77,7 +79,7 @@ def judge_frames(
     )
     temperature = temperature_of(logits, annotated, paths, calibration, scorer, cfg.seed)
     said = {path: probabilities(raw, temperature, True) for path, raw in logits.items()}
-    reporting = customary(annotated, scorer, temperature)
+    reporting = replace(shape, temperature=temperature)
     held = calls[calls["path"].isin(paths[calibration])]
     chosen = choose(said, scorer, reporting, held, list(paths[calibration]), known, tolerance)
     thresholds = {
@@ -152,7 +154,7 @@ def temperature_of(
     return fit_temperature(said[some], truth[some])
 
 
-def customary(annotated: Annotated, scorer: Scorer, temperature: float) -> Reporting:
+def customary(annotated: Annotated, rate_hz: int) -> Reporting:
     """Gaps and lengths as the annotations have them: what is shorter than half of 99 calls in 100 is none, and half of
     the shortest customary silence between two calls of a class does not end one."""
     lengths = annotated.last - annotated.first
@@ -165,7 +167,7 @@ def customary(annotated: Annotated, scorer: Scorer, temperature: float) -> Repor
     gap = float(np.quantile(silences.clip(0), 0.01)) / 2 if len(silences) else 0.0
     shortest = float(np.quantile(lengths, 0.01)) / 2 if len(lengths) else 0.0
     return Reporting(
-        {}, temperature, gap_s=round(gap / scorer.rate_hz, 4), shortest_s=round(shortest / scorer.rate_hz, 4),
+        {}, gap_s=round(gap / rate_hz, 4), shortest_s=round(shortest / rate_hz, 4),
         exclusive=not annotated.overlap,
     )  # fmt: skip
 

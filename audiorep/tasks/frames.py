@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from audiorep import build
 from audiorep.data.annotated import Annotated
 from audiorep.data.budget import hold_out
-from audiorep.data.labels import classes_of
+from audiorep.data.labels import split_label
 from audiorep.data.manifest import Manifest
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
@@ -20,13 +20,16 @@ from audiorep.evaluate.events import Tolerance
 from audiorep.known import Known
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo
-from audiorep.verdict_frames import judge_frames
+from audiorep.verdict_frames import customary, judge_frames
 
 log = logging.getLogger(__name__)
 
 
 class Frames:
     """Recordings with at least one annotation, each of which is taken to be annotated from its first to its last sample.
+
+    A recording in which nothing calls is made known by a row with a label of background (`data.background`), which is no
+    class here.
 
     Args:
         onset_s, iou: what counts as found, see `audiorep.evaluate.events.Tolerance`.
@@ -65,8 +68,12 @@ class Frames:
             )
         if len(sides) < 2:
             raise AudiorepError("objective=frames needs at least two annotated recordings")
-        self.calls, self.classes = calls, classes_of(calls["label"].tolist(), cfg.labels.multilabel)
         rows = calls.groupby("path", sort=False).agg(group=("group", "first"), side=("side", "first")).reset_index()
+        if cfg.labels.multilabel:
+            calls = calls.assign(label=calls["label"].map(split_label)).explode("label", ignore_index=True)
+            calls = calls[~calls["label"].str.startswith("-")]
+        calls = calls[~calls["label"].str.lower().isin(list(cfg.data.background))].reset_index(drop=True)
+        self.calls, self.classes = calls, sorted(calls["label"].unique())
         lengths_s = rows["path"].map({path: info.duration_s for path, info in corpus.manifest.files.items()})
         rows = rows.assign(start_s=0.0, end_s=lengths_s, label="")
         manifest = Manifest(rows.drop(columns="side"), corpus.manifest.files, corpus.manifest.quarantined)
@@ -75,7 +82,14 @@ class Frames:
             order = np.random.default_rng([cfg.seed, 14]).permutation(train)
             train = np.sort(order[: max(1, round(cfg.label_fraction * len(train)))])
         split = replace(corpus.split, train=train, test=test)
+        silent = frame["path"].nunique() - len(rows)
         notes = [*corpus.notes, f"{len(rows)} recordings are taken to be annotated from beginning to end"]
+        if silent:
+            notes.append(
+                f"{silent} recording(s) without any label take no part; where nothing calls in them, say so by a row "
+                f"labelled {cfg.data.background[0]}"
+            )
+            log.warning("%s", notes[-1])
         present = np.zeros((len(rows), len(self.classes)), np.float32)
         at = pd.Index(rows["path"]).get_indexer(pd.Index(calls["path"]))
         present[at, pd.Index(self.classes).get_indexer(pd.Index(calls["label"]))] = 1.0
@@ -147,5 +161,7 @@ class Frames:
         out: Path,
     ) -> dict[str, float]:
         paths = corpus.manifest.frame["path"].to_numpy(dtype=str)
+        learned = self.annotated(paths[np.concatenate([known.train, known.calibration])], info.sample_rate_hz)
         annotated = self.annotated(paths, info.sample_rate_hz)
-        return judge_frames(cfg, corpus, known, self.calls, self.tolerance, annotated, model, info, notes, out)
+        shape = customary(learned, info.sample_rate_hz)
+        return judge_frames(cfg, corpus, known, self.calls, self.tolerance, annotated, shape, model, info, notes, out)

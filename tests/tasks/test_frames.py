@@ -9,6 +9,10 @@ import pytest
 import soundfile
 from test_cli import refused, run
 
+from audiorep import build
+from audiorep.cli import compose
+from audiorep.tasks.frames import Frames
+
 RATE = 8000
 SMALL = ["encoder.width=6", "encoder.dim=32", "encoder.dilations=[1,2]", "frontend.bands=24", "logger=none",
          "trainer.max_steps=40", "data.batch_size=16", "window.length_s=0.6", "trainer.warmup=0.0", "optimizer.lr=0.01",
@@ -88,6 +92,28 @@ def test_a_bundle_detects_as_its_run_does(trained, songs, tmp_path):
         assert run("detect", f"model={model}", f"recordings={songs.parent / '03.wav'}", f"out={tmp_path / name}") == 0
         tables.append(pd.read_parquet(tmp_path / name / "detections.parquet"))
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_recordings_of_background_take_part_and_unlabelled_ones_do_not(songs, tmp_path):
+    frame = pd.read_csv(songs)
+    frame["path"] = [str(songs.parent / name) for name in frame["path"]]
+    quiet = pd.DataFrame(
+        {"path": [frame["path"].iloc[0]], "start_s": 0.0, "end_s": 3.0, "label": "noise", "group": "g0"}
+    )
+    frame = frame[frame["path"] != quiet["path"].iloc[0]]
+    frame.loc[frame["path"] == frame["path"].iloc[0], "label"] = ""
+    frame.loc[frame.index[-1], "label"] = "up|low|-up"
+    pd.concat([quiet, frame]).to_csv(tmp_path / "c.csv", index=False)
+    cfg = compose(
+        "train", [f"corpus={tmp_path / 'c.csv'}", "objective=frames", "labels.multilabel=true", f"out={tmp_path}"]
+    )
+    task = Frames()
+    corpus = task.corpus(cfg, build.open_corpus(cfg))
+    assert len(corpus.manifest) == 11 and corpus.classes == ["low", "up"]
+    assert corpus.truth[corpus.manifest.frame["path"] == quiet["path"].iloc[0]].tolist() == [[0.0, 0.0]]
+    assert any("1 recording(s) without any label" in note for note in corpus.notes)
+    last = task.calls[task.calls["start_s"] == frame["start_s"].iloc[-1]]
+    assert sorted(last["label"]) == ["low", "up"] and not set(task.calls["label"]) - {"low", "up"}
 
 
 def test_what_cannot_work_is_refused_before_training(songs, tmp_path, capsys):
