@@ -55,7 +55,7 @@ def draw_curves(curves: Mapping[str, Sequence[Sequence[Point]]], full: float, pa
     """Write `curves_figure` as a PNG."""
     figure = curves_figure(curves, full, score)
     with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+        figure.savefig(temporary, dpi=125, format="png")
 
 
 def draw_panels(
@@ -78,4 +78,4 @@ def draw_panels(
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
+        figure.savefig(temporary, dpi=90, format="png")
