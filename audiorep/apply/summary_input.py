@@ -1,5 +1,6 @@
 """What a summary is made of: the folder that detect left, or annotations of any format, and the recordings behind them."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from audiorep.errors import AudiorepError
 from audiorep.files import read_json
 
 DETECTIONS, RECORDINGS, THRESHOLDS = "detections.parquet", "recordings.csv", "thresholds.json"
+
+log = logging.getLogger(__name__)
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 """Detections, and the recordings that were listened to."""
@@ -115,11 +118,20 @@ def with_times(recordings: pd.DataFrame, source: Path) -> pd.DataFrame:
                 f"{source}: row {told.index[at] + 2}: recorded_at={told['recorded_at'].iloc[at]!r} is no date and time: "
                 "write 2023-05-14T06:30:00, with an offset from UTC (+02:00) if it is known"
             )
-    whole = pd.Series(recordings["path"].to_numpy(), recordings["path"])
-    names = pd.Series(recordings["path"].to_numpy(), [Path(path).name for path in recordings["path"]])
-    path = absolute(told, source).map(whole).fillna(told["path"].map(names[~names.index.duplicated(keep=False)]))
+    ours = pd.Series(recordings["path"].to_numpy(object), recordings["path"], dtype=object)
+    names = pd.Series(ours.to_numpy(), [Path(path).name for path in ours], dtype=object)
+    shared = names.index.duplicated(keep=False)
+    path = absolute(told, source).map(ours).astype(object)
+    if (several := path.isna() & told["path"].isin(names.index[shared])).any():
+        at = int(several.to_numpy().argmax())
+        raise AudiorepError(
+            f"{source}: row {told.index[at] + 2}: several recordings are called {told['path'].iloc[at]}: give the path"
+        )
+    path = path.where(path.notna(), told["path"].map(names[~shared]))
     if not path.notna().any():
         raise AudiorepError(f"{source}: none of its paths is among the recordings, the first: {told['path'].iloc[0]}")
+    if unknown := int(path.isna().sum()):
+        log.warning("%s: %d of %d rows are of other recordings", source, unknown, len(told))
     told = told.assign(path=path)[path.notna()]
     if (twice := told["path"].duplicated()).any():
         at = int(twice.to_numpy().argmax())

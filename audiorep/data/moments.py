@@ -103,7 +103,9 @@ def wall_clock(recorded_at: pd.Series, utc_offset_h: float | None = None) -> pd.
 def _written(match: re.Match[str]) -> str | None:
     text = re.sub(r"\D", "", match["date"] + match["time"])
     try:
-        when = datetime.strptime(text, "%Y%m%d%H%M%S")
+        when = datetime(
+            int(text[:4]), int(text[4:6]), int(text[6:8]), int(text[8:10]), int(text[10:12]), int(text[12:])
+        )
     except ValueError:
         return None
     if when.date() == NOT_SET:

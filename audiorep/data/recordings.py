@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from os.path import commonpath
+from os.path import split
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ def where_and_when(
             duration_s[number] = _duration_s(name)
         progress(number + 1, len(names))
     frame = add_recorded(frame.assign(duration_s=duration_s), told)
+    frame = frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce") for name in NUMBERS})
     unit = [
         one.deployment or (f"{one.make} {one.model} {one.serial}".strip() if one.serial else "")
         for one in told.values()
@@ -79,19 +80,23 @@ def from_names(frame: pd.DataFrame, site_from: str = "auto") -> pd.DataFrame:
     Args:
         frame: path, and any other of `COLUMNS`; a column ``unit`` (deployment or number of the recorder) is used up.
     """
-    files = [Path(path) for path in frame["path"]]
-    named = moments(file.stem for file in files).set_index(frame.index)
+    told = pd.Series(site_from != "auto", frame.index)
+    for name in ("recorded_at", "site"):
+        told |= blank(frame[name]) if name in frame else True
+    parts = [split(path) for path in frame["path"][told]]
+    named = moments(name.rpartition(".")[0] or name for _, name in parts).set_index(frame.index[told])
+    folders = pd.Series([folder for folder, _ in parts], named.index, dtype=object)
     own = frame["recorded_at"].astype(object) if "recorded_at" in frame else pd.Series("", frame.index, dtype=object)
-    frame = frame.assign(recorded_at=own.where(~blank(own), named["recorded_at"]))
-    frame = add_sites(frame.assign(prefix=named["prefix"]), files, site_from)
-    return frame.drop(columns=["prefix", "unit"], errors="ignore")
+    frame = frame.assign(recorded_at=own.where(~blank(own), named["recorded_at"].reindex(frame.index)))
+    frame = add_sites(frame.assign(prefix=named["prefix"], folder=folders), site_from)
+    return frame.drop(columns=["prefix", "folder", "unit"], errors="ignore")
 
 
-def add_sites(frame: pd.DataFrame, files: Sequence[Path], site_from: str = "auto") -> pd.DataFrame:
+def add_sites(frame: pd.DataFrame, site_from: str = "auto") -> pd.DataFrame:
     """With a site for each recording that has none yet.
 
     Args:
-        frame: with ``prefix``, what stands before the time in a file's name.
+        frame: with ``prefix``, what stands before the time in a file's name, and ``folder``, where sites are missing.
         site_from: ``recorder`` (its deployment or number), ``name`` (what stands before the time), ``folder``; ``auto``: the
             first of these that tells for every recording that can be read. All but ``auto`` replace the sites that are there.
 
@@ -104,38 +109,37 @@ def add_sites(frame: pd.DataFrame, files: Sequence[Path], site_from: str = "auto
     free = blank(own) if site_from == "auto" else pd.Series(True, frame.index)
     if not free.any():
         return frame
-    readable = free & frame["duration_s"].notna() if "duration_s" in frame else free
+    readable = frame["duration_s"][free].notna() if "duration_s" in frame else free[free]
     for name in SITES if site_from == "auto" else [site_from]:
-        told = pd.Series(SITES[name](frame, files), frame.index, dtype=object)
+        told = pd.Series(SITES[name](frame[free]), frame.index[free], dtype=object)
         if not blank(told[readable]).any():
             break
     log.info("sites of %d recording(s) are taken from the %s", int(free.sum()), name)
-    return frame.assign(site=own.where(~free, told))
+    return frame.assign(site=own.where(~free, told.reindex(frame.index)))
 
 
-def _recorder(frame: pd.DataFrame, files: Sequence[Path]) -> list[str]:
+def _recorder(frame: pd.DataFrame) -> list[str]:
     column = next((name for name in ("unit", "recorder") if name in frame), None)
     return [""] * len(frame) if column is None else frame[column].fillna("").astype(str).tolist()
 
 
-def _name(frame: pd.DataFrame, files: Sequence[Path]) -> list[str]:
+def _name(frame: pd.DataFrame) -> list[str]:
     return frame["prefix"].tolist()
 
 
-def _folder(frame: pd.DataFrame, files: Sequence[Path]) -> list[str]:
-    """The folder's name; where two folders bear one name, their paths below the folder that holds all."""
-    of_file = [str(file.parent) for file in files]
-    folders = list(dict.fromkeys(of_file))
-    count = Counter(Path(folder).name for folder in folders)
-    above = commonpath(folders) if folders else ""
-    shown = {
-        folder: Path(folder).name if count[Path(folder).name] == 1 else Path(folder).relative_to(above).as_posix()
-        for folder in folders
-    }
-    return [shown[folder] for folder in of_file]
+def _folder(frame: pd.DataFrame) -> list[str]:
+    """The folder's name; where two folders bear one name, with as many of the folders above as tell them apart."""
+    parts = {folder: Path(folder).parts for folder in frame["folder"].unique()}
+    shown: dict[str, str] = {}
+    for depth in range(1, max(map(len, parts.values())) + 1):
+        names = {folder: "/".join(above[-depth:]) for folder, above in parts.items() if folder not in shown}
+        count = Counter(names.values())
+        shown |= {folder: name for folder, name in names.items() if count[name] == 1}
+    shown = {folder: folder for folder in parts} | shown
+    return frame["folder"].map(shown).tolist()
 
 
-SITES: dict[str, Callable[[pd.DataFrame, Sequence[Path]], list[str]]] = {
+SITES: dict[str, Callable[[pd.DataFrame], list[str]]] = {
     "recorder": _recorder,
     "name": _name,
     "folder": _folder,
