@@ -35,7 +35,7 @@ def read_annotated(
     """Annotations of any format; without `recordings` those that they name are what was listened to, and are opened.
 
     Raises:
-        AudiorepError: what cannot be read, or annotations without any label and no table of recordings.
+        AudiorepError: what cannot be read, or annotations without any label.
     """
     if recordings is None:
         manifest = read_corpus(source, format, annotations, progress)
@@ -43,16 +43,27 @@ def read_annotated(
         known = manifest.frame.drop(columns=["start_s", "end_s"])
         durations = pd.DataFrame([(path, info.duration_s) for path, info in infos], columns=["path", "duration_s"])
         known = pd.concat([durations, known.drop(columns="duration_s", errors="ignore")])
-        return labelled(manifest.frame), where_and_when(durations["path"].tolist(), known)
-    frame = canonical(format.read(source, annotations), source)
+        return labelled(manifest.frame, source), where_and_when(durations["path"].tolist(), known)
+    source, beside = source.resolve(), None if annotations is None else annotations.resolve()
+    frame = canonical(format.read(source, beside), source)
     heard = read_recordings(recordings, frame, progress)
+    heard["path"] = [str(Path(path).resolve()) for path in heard["path"]]  # as those of annotations are
     duration_s = frame["path"].map(heard.set_index("path")["duration_s"]).astype(float)
-    return labelled(frame.assign(start_s=frame["start_s"].fillna(0.0), end_s=frame["end_s"].fillna(duration_s))), heard
+    whole = frame.assign(start_s=frame["start_s"].fillna(0.0), end_s=frame["end_s"].fillna(duration_s))
+    return labelled(whole, source), heard
 
 
-def labelled(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each label of the rows that have one: "a|b" are two calls."""
+def labelled(frame: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """A row for each label of the rows that have one: "a|b" are two calls.
+
+    Raises:
+        AudiorepError: no row has one.
+    """
     rows = frame[frame["label"] != ""]
+    if not len(rows):
+        raise AudiorepError(
+            f"detections={source}: no row has a label: name the annotations, or the folder that detect left"
+        )
     return rows.assign(label=rows["label"].map(split_label)).explode("label", ignore_index=True)
 
 

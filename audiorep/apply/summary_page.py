@@ -73,7 +73,7 @@ def write_page(
         title=title,
         facts=fact_rows(found),
         notes=notes,
-        totals=shown(tables["summary"], "summary.csv"),
+        totals=shown(tables["summary"].sort_values(["calls", "label"], ascending=[False, True]), "summary.csv"),
         sites=shown(tables["by_site"], "by_site.csv") if len(found.sites) > 1 else None,
         more={
             words: shown(pooled(table[table["label"].isin(names)]).drop(columns="site"), f"{name}.csv")

@@ -20,7 +20,7 @@ from audiorep.apply.summary_tables import ALL_SITES, BINS
 from audiorep.evaluate.figures import HUES, plain_axes, write_figure
 
 MOST_LABELS, MOST_SITES = 12, 24
-LONGEST_NAME = 34
+LONGEST_NAME = 36
 ROOM = 2.0
 """A panel is this many times as high as its highest rate at most; what an interval has above that is cut off."""
 
@@ -153,7 +153,8 @@ def panels(
 
 
 def shortened(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    """Names that are too long lose their middle: what tells them apart often stands at the end."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 13]}…{name[-12:]}"
 
 
 def diel(axes: Axes, rows: pd.DataFrame) -> None:

@@ -23,6 +23,9 @@ BINS: dict[str, Callable[[pd.Series], pd.Series]] = {
 }
 """What tables are by, as numbers, from hours since 1970."""
 
+BY_TIME = ["site_days", "site_days_with_call", "occupancy", "first", "last"]
+"""Columns of totals that are told only where recordings tell their time."""
+
 AS_SHOWN: dict[str, Callable[[pd.Series], pd.Series]] = {
     "hour": lambda hour: hour,
     "date": lambda day: iso_dates(day),
@@ -112,7 +115,7 @@ def totals(found: Listened, rates: pd.DataFrame, precision: Mapping[str, float])
     over_all = rates if len(found.sites) == 1 else rates[rates["site"] == ALL_SITES]
     at = listened_at(found).sum()
     there = {"recordings": int(at["recordings"]), "sites": len(found.sites), "site_days": int(at["site_days"])}
-    out = with_places(over_all.drop(columns="site").assign(**there), heard_by(found, ["label"]), ["label"])
+    out = with_places(over_all.drop(columns="site").assign(**there), heard_by(found, ["label"]), ["label"], found.timed)
     return out.assign(precision=out["label"].map(precision).astype(float))
 
 
@@ -120,7 +123,9 @@ def by_site(found: Listened, rates: pd.DataFrame) -> pd.DataFrame:
     """A row a label and site, as `totals`, and where the site is."""
     own = rates[rates["site"] != ALL_SITES].merge(listened_at(found), left_on="site", right_index=True, how="left")
     place = found.recordings.groupby("site")[["lat", "lon"]].median().set_index(pd.Index(found.sites, dtype=object))
-    out = with_places(own, heard_by(found, ["label", "site"]), ["label", "site"]).drop(columns="sites_with_call")
+    out = with_places(own, heard_by(found, ["label", "site"]), ["label", "site"], found.timed).drop(
+        columns="sites_with_call"
+    )
     return out.merge(place, left_on="site", right_index=True, how="left").sort_values(
         ["label", "site"], ignore_index=True
     )
@@ -161,8 +166,8 @@ def heard_by(found: Listened, names: list[str]) -> pd.DataFrame:
     )
 
 
-def with_places(table: pd.DataFrame, heard: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """A table of rates with what `heard_by` tells; 0 and empty where a label was not heard."""
+def with_places(table: pd.DataFrame, heard: pd.DataFrame, names: list[str], timed: bool) -> pd.DataFrame:
+    """A table of rates with what `heard_by` tells, 0 and empty where nothing was heard; not `timed`: without `BY_TIME`."""
     out = table.merge(heard, left_on=names, right_index=True, how="left").reset_index(drop=True)
     for name in ("recordings", "sites", "site_days"):
         counts = out.pop(f"{name}_with_call").fillna(0).astype(np.int64)
@@ -172,7 +177,7 @@ def with_places(table: pd.DataFrame, heard: pd.DataFrame, names: list[str]) -> p
     out["occupancy"] = out["site_days_with_call"] / out["site_days"].where(out["site_days"] > 0)
     for name in ("first", "last"):
         out[name] = iso_times(out.pop(name))
-    return out.assign(mean_score=out.pop("mean_score"))
+    return out.assign(mean_score=out.pop("mean_score")).drop(columns=[] if timed else BY_TIME)
 
 
 def by_recording(found: Listened) -> pd.DataFrame:

@@ -98,7 +98,8 @@ def add_sites(frame: pd.DataFrame, site_from: str = "auto") -> pd.DataFrame:
     Args:
         frame: with ``prefix``, what stands before the time in a file's name, and ``folder``, where sites are missing.
         site_from: ``recorder`` (its deployment or number), ``name`` (what stands before the time), ``folder``; ``auto``: the
-            first of these that tells for every recording that can be read. All but ``auto`` replace the sites that are there.
+            first of these that tells for every recording that can be read; a make and model without a number tell no site.
+            All but ``auto`` replace the sites that are there.
 
     Raises:
         AudiorepError: `site_from` is none of these.
@@ -110,7 +111,8 @@ def add_sites(frame: pd.DataFrame, site_from: str = "auto") -> pd.DataFrame:
     if not free.any():
         return frame
     readable = frame["duration_s"][free].notna() if "duration_s" in frame else free[free]
-    for name in SITES if site_from == "auto" else [site_from]:
+    told_by_all = [name for name in SITES if name != "recorder" or "unit" in frame]
+    for name in told_by_all if site_from == "auto" else [site_from]:
         told = pd.Series(SITES[name](frame[free]), frame.index[free], dtype=object)
         if not blank(told[readable]).any():
             break

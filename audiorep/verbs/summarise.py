@@ -26,6 +26,7 @@ def summarise(cfg: DictConfig) -> None:
     )
     if not source.exists():
         raise AudiorepError(f"detections={source}: no such file or folder")
+    out = output_folder(cfg.out, overwrite=cfg.overwrite)
     precision = read_precision(thresholds) if thresholds is not None else None
     with progress_bar("reading headers") as progress:
         if (source / DETECTIONS).is_file():
@@ -35,7 +36,6 @@ def summarise(cfg: DictConfig) -> None:
     if times is not None:
         listened = with_times(listened, times)
     listened = from_names(listened, str(cfg.site_from))
-    out = output_folder(cfg.out, overwrite=cfg.overwrite)
     summary = write_summary(
         heard, listened, out, precision, cfg.utc_offset_h, cfg.resamples, cfg.seed, title=f"Detections: {source.name}"
     )

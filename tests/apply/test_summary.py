@@ -187,7 +187,8 @@ def test_without_times_there_are_sites_and_recordings_and_a_note():
     summary = summaries(detected(("/d/0.wav", 0, 1, "owl", 1.0), ("/d/0.wav", 2, 3, "owl", 1.0)), recordings)
     assert set(summary.tables) == {"summary", "by_site", "by_recording"}
     row = summary.tables["summary"].iloc[0]
-    assert (row["calls_per_h"], row["units"], row["recordings_with_call"], row["first"]) == (2 / 6, 6, 1, "")
+    assert (row["calls_per_h"], row["units"], row["recordings_with_call"]) == (2 / 6, 6, 1)
+    assert not {"first", "site_days", "occupancy"} & set(row.index)
     assert any("20230514_063000.wav" in note and "times=" in note for note in summary.notes)
 
 
@@ -409,13 +410,16 @@ def test_summarise_reads_annotations_and_takes_their_recordings_for_what_was_lis
     assert table["effort_h"].tolist() == pytest.approx([2 / 3600] * 4, rel=1e-6)
 
 
-def test_recordings_may_be_a_folder_or_a_table_without_the_sound(tmp_path):
+def test_recordings_may_be_a_folder_or_a_table_without_the_sound(tmp_path, capsys, monkeypatch):
     for hour in (4, 5, 6):
         wav(tmp_path / "rec" / f"A_20230514_0{hour}0000.wav", 2.0)
     (tmp_path / "rec" / "calls.csv").write_text("path,start_s,end_s,label\nA_20230514_040000.wav,0,1,owl\n")
-    words = [f"detections={tmp_path / 'rec' / 'calls.csv'}", "overwrite=true", f"out={tmp_path / 'out'}"]
+    monkeypatch.chdir(tmp_path)
+    words = ["detections=rec/calls.csv", "overwrite=true", f"out={tmp_path / 'out'}"]
     assert run("summarise", *words, f"recordings={tmp_path / 'rec'}") == 0
     assert pd.read_csv(tmp_path / "out" / "by_hour.csv")["hour"].tolist() == [4, 5, 6]
+    assert run("summarise", f"detections={tmp_path / 'rec'}", f"out={tmp_path / 'none'}") == 2
+    assert "no row has a label" in capsys.readouterr().err
     (tmp_path / "rec" / "heard.csv").write_text("path,duration_s\nA_20230514_040000.wav,60\nA_20230514_070000.wav,60\n")
     assert run("summarise", *words, f"recordings={tmp_path / 'rec' / 'heard.csv'}") == 0
     assert pd.read_csv(tmp_path / "out" / "by_hour.csv")["hour"].tolist() == [4, 7]

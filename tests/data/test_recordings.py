@@ -58,5 +58,7 @@ def test_sites_stay_unless_another_source_is_named():
     frame = pd.DataFrame({"path": ["/d/N/A_20230514_063000.wav"], "site": ["pond"]})
     assert from_names(frame)["site"].tolist() == ["pond"]
     assert from_names(frame, "name")["site"].tolist() == ["A"] and from_names(frame, "folder")["site"].tolist() == ["N"]
+    models = frame.drop(columns="site").assign(recorder="M X")  # of many recorders
+    assert from_names(models)["site"].tolist() == ["A"] and from_names(models, "recorder")["site"].tolist() == ["M X"]
     with pytest.raises(AudiorepError, match="site_from=moon: there are auto, recorder, name, folder"):
         from_names(frame, "moon")
