@@ -13,8 +13,8 @@ UNEVEN = 2.0
 """Hours of the day of which one was listened to so many times as long as another are uneven."""
 
 FEW_UNITS = 5
-"""In a simulation of days that differ strongly (gamma distributed rates of shape .5) the interval held the truth in 22 % of the
-cases with one day, 63 % with three, 82 % with five, 90 % with thirty."""
+"""In a simulation of days that differ strongly (gamma distributed rates of shape .5) the interval held the truth in 22 % of
+the cases with one day, 63 % with three, 82 % with five, 90 % with thirty."""
 
 
 def notes_on(found: Listened, precision: Mapping[str, float], utc_offset_h: float | None) -> list[str]:
