@@ -30,12 +30,13 @@ VERBS = {
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
     "detect": "the calls in any recordings: tables for Raven, Audacity, BirdNET and others",
+    "summarise": "detections -> calls per hour by hour of day, date, week and site, with intervals and pictures",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
 
 PATHS = frozenset(
     {"corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings"}
-    | {"detections", "store", "thresholds", "encoder.weights", "encoder.architecture", "teacher.model"}
+    | {"detections", "times", "thresholds", "store", "encoder.weights", "encoder.architecture", "teacher.model"}
 )
 """Keys whose values are paths, or addresses of databases."""
 

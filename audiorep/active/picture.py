@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from audiorep.active.curves import REACHED
 from audiorep.active.loop import Point
-from audiorep.evaluate.pictures import HUES
-from audiorep.files import atomic
+from audiorep.evaluate.figures import HUES, plain_axes, write_figure
 
 
 def plot(axes: Axes, of_seed: Sequence[Sequence[Point]], name: str, number: int) -> None:
@@ -33,9 +32,7 @@ def finish(axes: Axes, full: float) -> None:
         axes.annotate(what, (1.0, height), xycoords=("axes fraction", "data"), fontsize=7, ha="right", va="bottom")
     axes.set_xlabel("labels", fontsize=8)
     axes.tick_params(labelsize=8)
-    axes.grid(axis="y", linewidth=0.3, color="#d5dade")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    plain_axes(axes)
 
 
 def curves_figure(curves: Mapping[str, Sequence[Sequence[Point]]], full: float, score: str) -> Figure:
@@ -53,9 +50,7 @@ def curves_figure(curves: Mapping[str, Sequence[Sequence[Point]]], full: float, 
 
 def draw_curves(curves: Mapping[str, Sequence[Sequence[Point]]], full: float, path: Path, score: str) -> None:
     """Write `curves_figure` as a PNG."""
-    figure = curves_figure(curves, full, score)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=125, format="png")
+    write_figure(curves_figure(curves, full, score), path)
 
 
 def draw_panels(
@@ -77,5 +72,4 @@ def draw_panels(
         place.set_visible(False)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=90, format="png")
+    write_figure(figure, path, dpi=90)

@@ -149,24 +149,30 @@ def time_expansion(path: Path, rate_hz: int) -> float:
     return 1.0 if factor != 1.0 and true_hz is not None and abs(true_hz - rate_hz) < 0.01 * rate_hz else factor
 
 
-def add_recorded(frame: pd.DataFrame) -> pd.DataFrame:
+def add_recorded(frame: pd.DataFrame, told: Mapping[str, Recorded] | None = None) -> pd.DataFrame:
     """With the columns recorded_at, lat, lon and recorder, as far as any recording tells and the table does not yet.
 
     Args:
         frame: path, absolute; cells that are not empty stay as they are.
+        told: what each path tells; None: it is read.
     """
-    told = {path: recorded(Path(path)) for path in dict.fromkeys(frame["path"])}
+    if told is None:
+        told = {path: recorded(Path(path)) for path in dict.fromkeys(frame["path"])}
     for name in ("recorded_at", "lat", "lon", "recorder"):
         values = frame["path"].map({path: getattr(one, name) for path, one in told.items()})
         known = values.notna() & (values != "")
         if not known.any():
             continue
         own = frame[name].astype(object) if name in frame else pd.Series("", frame.index, dtype=object)
-        blank = own.isna() | (own.astype(str).str.strip() == "")
-        merged = own.where(~blank, values.astype(object).where(known, ""))
+        merged = own.where(~blank(own), values.astype(object).where(known, ""))
         number = name in ("lat", "lon") and name not in frame
         frame = frame.assign(**{name: pd.to_numeric(merged, errors="coerce") if number else merged})
     return frame
+
+
+def blank(cells: pd.Series) -> pd.Series:
+    """Which cells hold nothing: missing, or white space."""
+    return cells.isna() | (cells.astype(str).str.strip() == "")
 
 
 def _tags(path: Path) -> dict[str, str]:

@@ -11,15 +11,20 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from audiorep.files import atomic
 
 MAX_BANDS, MAX_FRAMES = 128, 256
 """A spectrogram is shrunk to this many pixels: sharp on a card, and small enough for thirty of them."""
@@ -45,6 +50,7 @@ HUES = (
 """Ten hues that hold on white and on near-black; circles carry the first ten names, squares the next ten."""
 
 UNNAMED = "#a3abb4"
+GRID = "#d5dade"
 REST = "#66707a"
 
 
@@ -69,6 +75,19 @@ def encode_png(pixels: np.ndarray, palette: np.ndarray) -> bytes:
 def data_uri(png: bytes) -> str:
     """The bytes of a PNG as the `src` of an `<img>`."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def write_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure as a PNG, whole or not at all."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format="png")
+
+
+def plain_axes(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
+    """A faint grid across one axis, and no frame above and to the right."""
+    axes.grid(axis=grid, linewidth=0.3, color=GRID)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
 
 
 def shrink(image: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -14,9 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from audiorep.evaluate.calibrate import Reliability
-from audiorep.evaluate.figures import HUES
+from audiorep.evaluate.figures import HUES, plain_axes, write_figure
 from audiorep.evaluate.results import Results
-from audiorep.files import atomic
 
 MAX_CLASSES = 60
 """A confusion matrix shows this many classes, those of the most errors."""
@@ -195,9 +194,7 @@ def learning_figure(
     axes.set_xlabel("labelled calls of each class", fontsize=9)
     axes.set_ylabel(score, fontsize=9)
     axes.tick_params(axis="y", labelsize=8)
-    axes.grid(axis="y", linewidth=0.3, color="#d5dade")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    plain_axes(axes)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure
 
@@ -209,6 +206,4 @@ def learning_curve(
     score: str = "balanced accuracy",
 ) -> None:
     """Write `learning_figure` as a PNG."""
-    figure = learning_figure(budgets, series, score)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    write_figure(learning_figure(budgets, series, score), path)

@@ -1,0 +1,141 @@
+"""A summary as one HTML file that needs no other: what was listened to, tables, pictures, and what to know before."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from audiorep import __version__
+from audiorep.apply.effort import Listened
+from audiorep.apply.summary_notes import fact_rows
+from audiorep.apply.summary_pictures import Drawn, pooled, shown_labels
+from audiorep.evaluate.figures import data_uri
+from audiorep.files import write_text
+
+MOST_ROWS = 300
+"""A table on the page has this many rows; the CSV has all."""
+
+NAMES = {
+    "label": "Label",
+    "site": "Site",
+    "hour": "Hour of day",
+    "week": "Week of",
+    "calls": "Calls",
+    "calls_expected_true": "Expected true",
+    "rate": "Calls per hour",
+    "effort_h": "Hours listened",
+    "recordings": "Recordings with call",
+    "sites": "Sites with call",
+    "site_days": "Days with call",
+    "occupancy": "Occupancy",
+    "first": "First",
+    "last": "Last",
+    "mean_score": "Mean score",
+    "precision": "Precision",
+}
+"""Columns of the page, in this order, as far as a table has them."""
+
+PARTS = ("recordings", "sites", "site_days")
+"""Columns that are shown as so many of so many."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table on the page, all cells text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left_out: int
+    file: str
+
+
+def write_page(
+    tables: Mapping[str, pd.DataFrame],
+    notes: Sequence[str],
+    found: Listened,
+    pictures: Sequence[Drawn],
+    title: str,
+    path: Path,
+) -> None:
+    """Write the page; every name in it may be a stranger's and is escaped."""
+    page = Environment(
+        loader=PackageLoader("audiorep.apply"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = shown_labels(tables["summary"])
+    text = page.get_template("summary.html").render(
+        title=title,
+        facts=fact_rows(found),
+        notes=notes,
+        totals=shown(tables["summary"].sort_values(["calls", "label"], ascending=[False, True]), "summary.csv"),
+        sites=shown(tables["by_site"], "by_site.csv") if len(found.sites) > 1 else None,
+        more={
+            words: shown(pooled(table[table["label"].isin(names)]).drop(columns="site"), f"{name}.csv")
+            for name, words in (("by_hour", "By hour of day"), ("by_week", "By week"))
+            if (table := tables.get(name)) is not None
+        },
+        pictures=[{"about": one, "src": data_uri(one.path.read_bytes())} for one in pictures],
+        timed=found.timed,
+        files=[f"{name}.csv" for name in tables],
+        expected=tables["summary"]["precision"].notna().any(),
+        version=__version__,
+    )
+    write_text(path, text)
+
+
+def shown(table: pd.DataFrame, file: str) -> Shown:
+    """The columns of `NAMES` that hold something."""
+    cut = table.head(MOST_ROWS)
+    columns: dict[str, Sequence[str]] = {}
+    for name, words in NAMES.items():
+        cells = COLUMNS.get(name, plain)(cut, name) if name in cut or name == "rate" else []
+        if any(cells):
+            columns[words] = cells
+    return Shown(tuple(columns), tuple(zip(*columns.values(), strict=True)), len(table) - len(cut), file)
+
+
+def plain(table: pd.DataFrame, name: str) -> list[str]:
+    """Text as it is, numbers with four digits, "" for NaN."""
+    return ["" if pd.isna(value) else cell(value) for value in table[name]]
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
+
+
+def rate(table: pd.DataFrame, name: str) -> list[str]:
+    """ "1.2 (0.8–1.9)"."""
+    triples = zip(table["calls_per_h"], table["low"], table["high"], strict=True)
+    return [f"{cell(value)} ({cell(low)}–{cell(high)})" for value, low, high in triples]
+
+
+def date(table: pd.DataFrame, name: str) -> list[str]:
+    """The day of a moment."""
+    return [text.partition("T")[0] for text in table[name]]
+
+
+def part(table: pd.DataFrame, name: str) -> list[str]:
+    """ "3 of 7"."""
+    return [f"{held:,} of {whole:,}" for held, whole in zip(table[f"{name}_with_call"], table[name], strict=True)]
+
+
+def share(table: pd.DataFrame, name: str) -> list[str]:
+    return ["" if pd.isna(value) else f"{100 * value:.0f} %" for value in table[name]]
+
+
+COLUMNS: dict[str, Callable[[pd.DataFrame, str], list[str]]] = {
+    "rate": rate,
+    "first": date,
+    "last": date,
+    "occupancy": share,
+    **dict.fromkeys(PARTS, part),
+}
+"""How columns are written that are more than a number."""
