@@ -3,6 +3,7 @@
 import itertools
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from audiorep.apply.detect import Detector, Reporting, reporting_of
 from audiorep.apply.parts import Engine
 from audiorep.apply.recordings import QUARANTINE, Recordings, recordings_in, tell_left_out
 from audiorep.apply.scores import Scorer, open_scorer
+from audiorep.apply.summary import PAGE, summarise
+from audiorep.apply.summary_input import DETECTIONS, RECORDINGS, read_precision
 from audiorep.build import device_of, plain_errors
 from audiorep.console import progress_bar
 from audiorep.data.audio import probe
 from audiorep.data.formats.writers import FILES, ROOTED, WRITERS
+from audiorep.data.manifest import write_manifest
+from audiorep.data.recordings import where_and_when
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.evaluate.results import read_thresholds
 from audiorep.files import fingerprint, output_folder, remove, write_json
@@ -27,14 +32,14 @@ from audiorep.rehearsal import Estimate, memory_bytes, show, spread
 
 log = logging.getLogger(__name__)
 
-DETECTIONS, FACTS, THRESHOLDS = "detections.parquet", "detect.json", "thresholds.json"
+FACTS, THRESHOLDS = "detect.json", "thresholds.json"
 OVERRULED = ("low", "gap_s", "shortest_s", "exclusive")
 """Settings of `Reporting` that overrule the model's own where they are not null."""
 
 
 def detect(cfg: DictConfig) -> int:
-    """Leaves ``out/detections.parquet``: path, start_s, end_s, label, score; and what `to` asks for. Returns 3 where
-    recordings are left out, else 0."""
+    """Leaves ``out/detections.parquet``: path, start_s, end_s, label, score; ``recordings.csv``: what was listened to; and
+    what `to` and `summary` ask for. Returns 3 where recordings are left out, else 0."""
     formats = formats_of(cfg.to)
     recordings = recordings_in(cfg.recordings)
     with plain_errors():
@@ -43,7 +48,7 @@ def detect(cfg: DictConfig) -> int:
     detector = Detector(scorer, reporting(cfg, scorer), cfg.batch_size)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     if cfg.overwrite and not cfg.resume:
-        remove(out, (JOURNAL, PARTS, DETECTIONS, QUARANTINE, FACTS))
+        remove(out, (JOURNAL, PARTS, DETECTIONS, RECORDINGS, QUARANTINE, FACTS))
     settings = {
         "model": fingerprint(Path(cfg.model)),
         "sample_rate_hz": scorer.rate_hz,
@@ -58,8 +63,15 @@ def detect(cfg: DictConfig) -> int:
         failed = process(recordings.paths, detector, out, settings, DETECTIONS, engine, progress)
     status = tell_left_out(recordings, failed, out)
     found = pd.read_parquet(out / DETECTIONS)
+    listened = listened_to(recordings, failed)
+    write_manifest(listened, out / RECORDINGS)
     for name in formats:
         write_as(name, found, out, Path(str(cfg.recordings)).expanduser().resolve())
+    if cfg.summary:
+        place = output_folder(out / "summary", overwrite=True)
+        known = cfg.threshold is None and thresholds_of(cfg).exists()
+        summarise(found, listened, place, read_precision(thresholds_of(cfg)) if known else None)
+        log.info("wrote %s", place / PAGE)
     done = len(recordings.paths) - len(failed)
     facts = {"model": str(cfg.model), "recordings": str(cfg.recordings), "done": done, "left_out": len(failed)}
     write_json(out / FACTS, settings | facts | {"quarantined": len(recordings.quarantined), "detections": len(found)})
@@ -89,10 +101,9 @@ def reporting(cfg: DictConfig, scorer: Scorer) -> Reporting:
     Raises:
         AudiorepError: there are no thresholds, a class that the model does not know, or none is left to report.
     """
-    given = cfg.thresholds is not None
-    path = Path(str(cfg.thresholds)).expanduser() if given else Path(cfg.model) / THRESHOLDS
+    path = thresholds_of(cfg)
     base = Reporting({})
-    if given or path.exists():
+    if cfg.thresholds is not None or path.exists():
         base = reporting_of(read_thresholds(path))
     elif cfg.threshold is None:
         raise AudiorepError(
@@ -110,6 +121,19 @@ def reporting(cfg: DictConfig, scorer: Scorer) -> Reporting:
         raise AudiorepError(f"model={cfg.model}: no class has a threshold: threshold=0.5 for instance sets one for all")
     overruled: dict[str, Any] = {name: cfg[name] for name in OVERRULED if cfg[name] is not None}
     return replace(base, thresholds=kept, **overruled)
+
+
+def thresholds_of(cfg: DictConfig) -> Path:
+    """Where the thresholds stand, or would."""
+    return Path(cfg.model) / THRESHOLDS if cfg.thresholds is None else Path(str(cfg.thresholds)).expanduser()
+
+
+def listened_to(recordings: Recordings, failed: Sequence[tuple[Path, str]]) -> pd.DataFrame:
+    """A row for each recording: when and where it was made, and whether it could be heard to the end."""
+    with progress_bar("reading who recorded when and where") as progress:
+        frame = where_and_when(recordings.paths, progress=progress)
+    lost = {str(path) for path, _ in failed}
+    return frame.assign(status=["failed" if path in lost else "done" for path in frame["path"]])
 
 
 def write_as(name: str, found: pd.DataFrame, out: Path, source: Path) -> None:
