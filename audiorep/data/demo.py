@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ RECORDING_S = 60.0
 LABELLED_FRACTION = 0.4
 DISTANCE_M = (10.0, 120.0)
 SNR_DB = (-3.0, 25.0)
+FIRST, DAYS, HOURS = datetime(2026, 5, 1, 4), 5, 8
+"""When the recorders began; recordings of a site follow on so many days, then at the next of so many hours."""
 
 CLIP_COLUMNS = ("path", "start_s", "end_s", "label", "group", "site", "recorder", "individual", "snr_db")
 RAVEN_COLUMNS = (
@@ -234,7 +237,9 @@ def write_recording(out: Path, world: World, index: int, duration_s: float) -> N
         edges = (f"{placed.low_hz:.1f}", f"{placed.high_hz:.1f}")
         values = (str(number), "Spectrogram 1", "1", *times, *edges, label)
         rows.append(dict(zip(RAVEN_COLUMNS, values, strict=True)))
-    path = out / "recordings" / f"{site.name}_r{index:03d}.wav"
+    turn = index // len(SITES)
+    moment = FIRST + timedelta(days=turn % DAYS, hours=turn // DAYS % HOURS, minutes=10 * (turn // (DAYS * HOURS)))
+    path = out / "recordings" / f"{site.name}_{moment:%Y%m%d_%H%M%S}.wav"
     write_wav(path, scene, rate_hz)
     write_table(path.with_suffix(".Table.1.selections.txt"), RAVEN_COLUMNS, rows, separator="\t")
 
