@@ -29,12 +29,13 @@ VERBS = {
     "relink": "find recordings again that were moved since they were labelled",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
+    "search": "what in such embeddings sounds like a clip, or like nothing known, to look at and listen to",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
 
 PATHS = frozenset(
     {"corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings"}
-    | {"detections", "store", "encoder.weights", "encoder.architecture", "teacher.model"}
+    | {"detections", "store", "encoder.weights", "encoder.architecture", "teacher.model", "query", "novel_to", "index"}
 )
 """Keys whose values are paths, or addresses of databases."""
 
@@ -56,6 +57,7 @@ The way through, with your own recordings:
   audiorep train    corpus=labels/labels.csv init=runs/first objective=fixmatch out=runs/calls
   audiorep export   model=runs/calls out=my_classifier
   audiorep embed    model=my_classifier recordings=more_recordings out=embeddings
+  audiorep search   embeddings=embeddings query=call.wav out=hits
 
 audiorep VERB --help shows a verb's keys and what they may be. audiorep VERB -m key=a,b sweeps.
 """

@@ -69,8 +69,9 @@ def embed(cfg: DictConfig) -> int:
         write_quarantine([Quarantined(str(path), None, reason) for path, reason in reasons], out / QUARANTINE)
     if failed:
         log.warning("%d recording(s) left out, the first: %s: %s; all in %s", len(failed), *failed[0], out / QUARANTINE)
-    counts = {"model": str(cfg.model), "recordings": str(recordings), "done": len(paths) - len(failed)}
-    write_json(out / "embed.json", settings | counts | {"left_out": len(failed)} | {"quarantined": len(quarantined)})
+    counts = {"model": str(cfg.model), "fingerprint": settings["model"], "recordings": str(recordings)}
+    counts |= {"done": len(paths) - len(failed), "left_out": len(failed), "quarantined": len(quarantined)}
+    write_json(out / "embed.json", settings | counts)
     log.info("wrote %s: %d of %d recording(s)", out / EMBEDDINGS, len(paths) - len(failed), len(paths))
     return LEFT_OUT if failed else 0
 
