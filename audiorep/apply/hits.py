@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -23,6 +22,9 @@ LONGEST_S = 10.0
 
 RATES_HZ = (8000, 32000)
 """Sample rates of the sound in the page: low enough for a page of many."""
+
+FEWEST = 6
+"""Hits of a query that are worth a section."""
 
 ULTRASOUND_HZ, SLOWER = 150_000, 10.0
 """Recordings of at least this rate are heard ten times slower."""
@@ -101,16 +103,12 @@ def clock(seconds: float) -> str:
 
 
 def shares(hits: Sequence[int], cards: int) -> list[int]:
-    """How many cards each query gets, of so many in all: one each while there are any, and then one more, and so on."""
-    out = np.zeros(len(hits), np.int64)
-    left = cards
-    while left > 0 and (open_ := np.flatnonzero(out < np.array(hits))).size:
-        each = max(1, left // len(open_))
-        chosen = open_[:left]
-        given = np.minimum(each, np.array(hits)[chosen] - out[chosen])
-        out[chosen] += given
-        left -= int(given.sum())
-    return out.tolist()
+    """How many cards each query gets, of so many in all: an equal part, but `FEWEST` at least for as many as that reaches."""
+    each, left, out = max(FEWEST, cards // max(1, len(hits))), cards, list[int]()
+    for count in hits:
+        out.append(min(each, count, left))
+        left -= out[-1]
+    return out
 
 
 def query_sections(
@@ -139,7 +137,8 @@ def query_sections(
             done += 1
             progress(done, sum(counts))
         asked = card("query", str(query.path), query.start_s, query.end_s, (), query)
-        out.append(Section(query.name, asked, tuple(drawn), len(part) - len(drawn)))
+        title = f"{query.label}: {query.name}" if query.label else query.name
+        out.append(Section(title, asked, tuple(drawn), len(part) - len(drawn)))
     return out
 
 

@@ -45,6 +45,7 @@ class Query:
     path: of the recording, absolute.
     channel: from 1; None: the mean of all.
     low_hz, high_hz: what lies outside is filtered away; None: nothing does.
+    label: what its table says that it is.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Query:
     low_hz: float | None = None
     high_hz: float | None = None
     channel: int | None = None
+    label: str = ""
 
 
 def query_of(path: Path, box: Box = Box()) -> Query:
@@ -101,7 +103,9 @@ def queries_of(
         info, path = manifest.files[row.path], Path(str(row.path))
         low, high, channel = (None if np.isnan(value) else float(value) for value in box)
         low, high = band_of(path, low, high, info.rate_hz)
-        heard = Query("", path, info, row.start_s, row.end_s, low, high, None if not channel else int(channel))
+        heard = Query(
+            "", path, info, row.start_s, row.end_s, low, high, None if not channel else int(channel), row.label
+        )
         queries.append(named(heard))
     return distinct_names(queries), manifest.quarantined
 
@@ -258,6 +262,6 @@ def embed_query(
 
 def table_of(queries: list[Query]) -> pd.DataFrame:
     """What was searched for, a row a query."""
-    columns = ("name", "path", "start_s", "end_s", "low_hz", "high_hz", "channel")
+    columns = ("name", "path", "start_s", "end_s", "low_hz", "high_hz", "channel", "label")
     rows = [{name: str(query.path) if name == "path" else vars(query)[name] for name in columns} for query in queries]
     return pd.DataFrame(rows, columns=list(columns))

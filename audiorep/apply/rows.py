@@ -87,7 +87,7 @@ class Rows:
                 yield number * BATCH, pa.ipc.open_file(file).get_batch(number)
 
 
-def vectors_of(batch: pa.RecordBatch) -> Float16[np.ndarray, "n d"]:
+def vectors_of(batch: pa.RecordBatch) -> Float[np.ndarray, "n d"]:
     """The embeddings of a batch as they lie in the file, without a copy."""
     column = batch["embedding"]
     return np.asarray(column.flatten().to_numpy(zero_copy_only=True)).reshape(len(column), -1)

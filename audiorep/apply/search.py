@@ -42,7 +42,7 @@ class Found:
     similarity: Float[np.ndarray, " k"]
 
 
-def check_width(rows: Rows, vectors: Sequence[Float[np.ndarray, "m d"]]) -> None:
+def check_width(rows: Rows, vectors: Sequence[Float[np.ndarray, "_ d"]]) -> None:
     """Refuse queries of another width.
 
     Raises:
@@ -58,7 +58,7 @@ def check_width(rows: Rows, vectors: Sequence[Float[np.ndarray, "m d"]]) -> None
 def search(
     rows: Rows,
     queries: Sequence[Query],
-    vectors: Sequence[Float[np.ndarray, "m d"]],
+    vectors: Sequence[Float[np.ndarray, "_ d"]],
     top: int = 50,
     distinct_s: float = 0.0,
     leave_out_itself: bool = False,
@@ -107,10 +107,10 @@ def overlapping(home: pd.DataFrame | None, query: Query) -> Int[np.ndarray, " m"
 
 def find(
     rows: Rows,
-    vectors: Sequence[Float[np.ndarray, "m d"]],
+    vectors: Sequence[Float[np.ndarray, "_ d"]],
     top: int,
     distinct_s: float = 0.0,
-    leave_out: Sequence[Int[np.ndarray, " l"]] | None = None,
+    leave_out: Sequence[Int[np.ndarray, " _"]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Found]:
     """As `search`, of vectors alone: for each list of vectors the numbers of its rows.
@@ -142,9 +142,9 @@ def find(
 
 def best_rows(
     rows: Rows,
-    vectors: Sequence[Float[np.ndarray, "m d"]],
+    vectors: Sequence[Float[np.ndarray, "_ d"]],
     top: int,
-    leave_out: Sequence[Int[np.ndarray, " l"]] | None = None,
+    leave_out: Sequence[Int[np.ndarray, " _"]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Found]:
     """The `top` rows of each list of vectors, by the largest similarity to one of them.
@@ -179,7 +179,7 @@ def merged(row: Int[np.ndarray, " m"], similarity: Float[np.ndarray, " m"], top:
     return Found(row[order][firsts], similarity[order][firsts])
 
 
-def pairs_of(leave_out: Sequence[Int[np.ndarray, " l"]]) -> Pairs:
+def pairs_of(leave_out: Sequence[Int[np.ndarray, " _"]]) -> Pairs:
     """Lists of rows, one a query, as pairs of query and row."""
     owner = np.repeat(np.arange(len(leave_out)), [len(one) for one in leave_out])
     return owner, np.concatenate(list(leave_out)).astype(np.int64)

@@ -216,13 +216,7 @@ def finish(
     about = {"embeddings": str(embedded.folder), "fingerprint": embedded.fingerprint, "rows": len(embedded.rows)}
     about |= {"query": cfg.query and str(cfg.query), "top": cfg.top, "distinct_s": apart(cfg, embedded)}
     write_json(out / SETTINGS, about | dict(settings))
-    log.info(
-        "wrote %s: %d hits among %d rows; to look at and listen to: %s",
-        out / HITS,
-        len(hits),
-        len(embedded.rows),
-        out / PAGE,
-    )
+    log.info("wrote %s: %s; to look at and listen to: %s", out / HITS, counted(len(hits), "hit"), out / PAGE)
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
