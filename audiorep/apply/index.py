@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audiorep.apply.embed import EMBEDDINGS, tables_of
+from audiorep.apply.embed import EMBEDDINGS
 from audiorep.apply.rows import BATCH, COLUMNS, Rows, vectors_of
 from audiorep.errors import AudiorepError
 from audiorep.files import atomic, read_json
@@ -26,6 +26,9 @@ VERSION = 1
 """Of the file of rows; any other is made again."""
 
 HEADER = b"audiorep"
+READ = 4096
+"""Rows that are read at once."""
+
 SHORTEST = 1e-12
 """An embedding of less length than this has no direction, and is no row."""
 
@@ -167,10 +170,10 @@ def width_of(source: Path) -> int:
 def unit_tables(
     source: Path, width: int, schema: pa.Schema, progress: Callable[[int, int], None]
 ) -> Iterator[pa.RecordBatch]:
-    """The row groups of ``embeddings.parquet`` with embeddings of length 1, without rows that have no direction."""
-    done, total, left_out = 0, pq.read_metadata(source).num_rows, 0
-    for table in tables_of(source):
-        for batch in table.combine_chunks().to_batches():
+    """The rows of ``embeddings.parquet`` with embeddings of length 1, without those that have no direction."""
+    done, left_out = 0, 0
+    with pq.ParquetFile(source) as file:
+        for batch in file.iter_batches(READ, columns=[*COLUMNS, "embedding"]):
             x = vectors_of(batch).astype(np.float32)
             length = np.linalg.norm(x, axis=1, keepdims=True)
             good = np.isfinite(length[:, 0]) & (length[:, 0] > SHORTEST)
@@ -179,8 +182,8 @@ def unit_tables(
             mine = batch.select(list(COLUMNS)).filter(pa.array(good))
             yield pa.record_batch([*(mine[name].cast(kind) for name, kind in COLUMNS.items()), listed], schema=schema)
             left_out += int((~good).sum())
-        done += len(table)
-        progress(done, total)
+            done += len(batch)
+            progress(done, file.metadata.num_rows)
     if left_out:
         log.warning("%s: %d embedding(s) left out: not finite, or all zero", source, left_out)
 

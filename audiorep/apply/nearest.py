@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float16, Int
 
-from audiorep.apply.rows import Chunk
+from audiorep.apply.rows import BATCH, Chunk
 
 CELLS = 2**24
 """Numbers that are held at once: 64 MB of float32."""
 
-MOST_ROWS = 4096
-"""Rows that are multiplied at once, so that they stay in the cache."""
+MOST_ROWS = BATCH
+"""Rows that are multiplied at once: more leave the cache, with fewer the threads wait for each other more often."""
 
 LEAST = -2.0
 """Less than any cosine."""
@@ -81,9 +81,13 @@ def nearest(
     out_query, out_row = _by_row(leave_out)
     found = Nearest(np.full((len(q), top), -1), np.full((len(q), top), -np.inf))
     many = size or int(np.clip(CELLS // (q.shape[1] + 2 * max(1, len(q))), 64, MOST_ROWS))
+    for_half, for_wide = np.empty((many, q.shape[1]), np.float16), torch.empty(many, q.shape[1])
+    for_rough = torch.empty(len(q) * many)  # room that is used again costs less than new room
     for first, x in rows(many):
-        wide = torch.tensor(x).float()
-        rough = (torch.from_numpy(q) @ wide.T).numpy()
+        for_half[: len(x)] = x  # out of the file: torch takes nothing that is read only
+        wide = for_wide[: len(x)].copy_(torch.from_numpy(for_half[: len(x)]))
+        product = for_rough[: len(q) * len(x)].view(len(q), len(x))
+        rough: np.ndarray = torch.mm(torch.from_numpy(q), wide.T, out=product).numpy()
         within = slice(*np.searchsorted(out_row, [first, first + len(x)]))
         rough[out_query[within], out_row[within] - first] = -np.inf
         query, row = np.nonzero(_promising(rough, found.similarity[:, -1] - slack, top, slack))
