@@ -48,6 +48,16 @@ def questions(queries: int, width: int) -> np.ndarray:
     return np.random.default_rng(2).standard_normal((queries, width), dtype=np.float32)
 
 
+class Clock:
+    """Seconds since it was made: those that passed, and those that the cores worked, which a loaded machine bends less."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+
 def ours(folder: Path, queries: int, top: int, threads: int, told: Any) -> None:
     import torch
 
@@ -56,9 +66,9 @@ def ours(folder: Path, queries: int, top: int, threads: int, told: Any) -> None:
     torch.set_num_threads(threads)
     rows = open_embedded(folder).rows
     vectors = list(questions(queries, rows.width)[:, None])
-    libraries, began = memory_bytes(), time.perf_counter()
+    libraries, clock = memory_bytes(), Clock()
     found = find(rows, vectors, top)
-    told.put((time.perf_counter() - began, libraries, memory_bytes(), np.stack([one.rows for one in found])))
+    told.put((*clock.read(), libraries, memory_bytes(), np.stack([one.rows for one in found])))
 
 
 def theirs(folder: Path, queries: int, top: int, threads: int, told: Any) -> None:
@@ -66,14 +76,14 @@ def theirs(folder: Path, queries: int, top: int, threads: int, told: Any) -> Non
 
     rows = open_embedded(folder).rows
     x = np.concatenate([part.astype(np.float32) for _, part in rows.chunks()])
-    asked, libraries, began = questions(queries, rows.width), memory_bytes(), time.perf_counter()
+    asked, libraries, clock = questions(queries, rows.width), memory_bytes(), Clock()
     peer = NearestNeighbors(n_neighbors=top, metric="cosine", algorithm="brute", n_jobs=threads).fit(x)
     found = peer.kneighbors(asked, return_distance=False)
-    told.put((time.perf_counter() - began, libraries, memory_bytes(), found))
+    told.put((*clock.read(), libraries, memory_bytes(), found))
 
 
-def alone(side: Any, *given: Any) -> tuple[float, int, int, np.ndarray]:
-    """A side in a fresh process: seconds, bytes before, bytes at most, rows found."""
+def alone(side: Any, *given: Any) -> tuple[float, float, int, int, np.ndarray]:
+    """A side in a fresh process: seconds, seconds of the cores, bytes before, bytes at most, rows found."""
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
     process = context.Process(target=side, args=(*given, told))
@@ -96,13 +106,14 @@ def main(
         told = f"{time.perf_counter() - began:.1f} s, {size(made.path.stat().st_size)}, peak {size(memory_bytes())}"
         print(f"file of rows, made once      {told}", flush=True)
         runs = [[alone(side, folder, queries, top, threads) for side in (ours, theirs)] for _ in range(repeats)]
-    a, b = (np.array([run[side][0] for run in runs]) for side in (0, 1))
-    for label, side, seconds in (("audiorep", 0, a), ("scikit-learn, brute, cosine", 1, b)):
-        peak, before = max(run[side][2] for run in runs), max(run[side][1] for run in runs)
-        each = ", ".join(f"{one:.2f}" for one in seconds)
-        print(f"{label:28s} median {np.median(seconds):.2f} s ({each}), peak {size(peak)}, {size(before)} before")
-    same = np.mean([len(set(x) & set(y)) / top for x, y in zip(runs[0][0][3], runs[0][1][3], strict=True)])
-    print(f"ratio of medians             {np.median(b) / np.median(a):.2f}; hits in common {same:.4f}")
+    wall, cpu = (np.array([[side[which] for side in run] for run in runs]) for which in (0, 1))
+    for side, label in enumerate(("audiorep", "scikit-learn, brute, cosine")):
+        peak, before = (size(max(run[side][which] for run in runs)) for which in (3, 2))
+        spent = f"median {np.median(wall[:, side]):.2f} s, of the cores {np.median(cpu[:, side]):.2f} s"
+        print(f"{label:28s} {spent}, peak {peak}, before {before}; all {wall[:, side].round(2).tolist()}")
+    ratio, worked = (np.median(one[:, 1]) / np.median(one[:, 0]) for one in (wall, cpu))
+    same = np.mean([len(set(x) & set(y)) / top for x, y in zip(runs[0][0][4], runs[0][1][4], strict=True)])
+    print(f"ratio of medians             {ratio:.2f}, of the cores {worked:.2f}; hits in common {same:.4f}")
     print(f"load, 1, 5 and 15 minutes    {' '.join(f'{one:.2f}' for one in os.getloadavg())}")
 
 

@@ -173,7 +173,7 @@ def unit_tables(
     """The rows of ``embeddings.parquet`` with embeddings of length 1, without those that have no direction."""
     done, left_out = 0, 0
     with pq.ParquetFile(source) as file:
-        for batch in file.iter_batches(READ, columns=[*COLUMNS, "embedding"]):
+        for batch in batches_of(file):
             x = vectors_of(batch).astype(np.float32)
             length = np.linalg.norm(x, axis=1, keepdims=True)
             good = np.isfinite(length[:, 0]) & (length[:, 0] > SHORTEST)
@@ -186,6 +186,12 @@ def unit_tables(
             progress(done, file.metadata.num_rows)
     if left_out:
         log.warning("%s: %d embedding(s) left out: not finite, or all zero", source, left_out)
+
+
+def batches_of(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, a row group after the other: asked for all at once, all would be read ahead."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(READ, row_groups=[group], columns=[*COLUMNS, "embedding"])
 
 
 def evenly(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
