@@ -29,6 +29,7 @@ VERBS = {
     "relink": "find recordings again that were moved since they were labelled",
     "evaluate": "score an encoder beside mel statistics and an untrained one",
     "embed": "an embedding for every window of any recordings",
+    "search": "what in such embeddings sounds like a clip, or like nothing known, to look at and listen to",
     "detect": "the calls in any recordings: tables for Raven, Audacity, BirdNET and others",
     "summarise": "detections -> calls per hour by hour of day, date, week and site, with intervals and pictures",
     "export": "one folder to share: weights, ONNX, card, golden clip",
@@ -36,7 +37,17 @@ VERBS = {
 
 PATHS = frozenset(
     {"corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings"}
-    | {"detections", "times", "thresholds", "store", "encoder.weights", "encoder.architecture", "teacher.model"}
+    | {
+        "detections",
+        "times",
+        "thresholds",
+        "store",
+        "encoder.weights",
+        "encoder.architecture",
+        "teacher.model",
+        "query",
+    }
+    | {"novel_to", "index"}
 )
 """Keys whose values are paths, or addresses of databases."""
 
@@ -58,6 +69,8 @@ The way through, with your own recordings:
   audiorep train    corpus=labels/labels.csv init=runs/first objective=fixmatch out=runs/calls
   audiorep export   model=runs/calls out=my_classifier
   audiorep detect   model=my_classifier recordings=more_recordings out=detections to=raven
+  audiorep embed    model=my_classifier recordings=more_recordings out=embeddings
+  audiorep search   embeddings=embeddings query=call.wav out=hits
 
 audiorep VERB --help shows a verb's keys and what they may be. audiorep VERB -m key=a,b sweeps.
 """

@@ -131,18 +131,26 @@ def spectrogram_png(
 
 
 def sound_wav(stretch: Stretch, slower: float = 1.0) -> bytes:
-    """A WAV as loud as it can be, `slower` times slower and lower: ten times brings 60 kHz down to 6 kHz.
+    """A WAV as loud as it can be; see `sound`."""
+    return sound(stretch, slower)
 
-    The samples stay as they are and the rate in the header changes, unless a browser would not play that rate.
+
+def sound(stretch: Stretch, slower: float = 1.0, rates_hz: tuple[int, int] = BROWSER_HZ, kind: str = "WAV") -> bytes:
+    """16-bit sound as loud as it can be, `slower` times slower and lower: ten times brings 60 kHz down to 6 kHz.
+
+    The samples stay as they are and the rate in the header changes, unless it is not between the two of `rates_hz`.
+
+    Args:
+        kind: "WAV", or "FLAC" for half the bytes.
     """
     wave = samples_of(stretch)
     rate = stretch.rate_hz / max(0.1, slower)
-    lowest, highest = BROWSER_HZ
+    lowest, highest = rates_hz
     if not lowest <= rate <= highest:
         target = highest if rate > highest else lowest
         wave = soxr.resample(wave, rate, target, quality="HQ")
         rate = target
     peak = float(np.abs(wave).max(initial=0.0))
     memory = io.BytesIO()
-    soundfile.write(memory, wave * (0.9 / peak if peak > 0.0 else 1.0), round(rate), subtype="PCM_16", format="WAV")
+    soundfile.write(memory, wave * (0.9 / peak if peak > 0.0 else 1.0), round(rate), subtype="PCM_16", format=kind)
     return memory.getvalue()

@@ -51,10 +51,9 @@ def embed(cfg: DictConfig) -> int:
     with progress_bar("embedding") as progress:
         failed = embed_recordings(paths, embedder, out, hop, settings, cfg.batch_size, progress, engine)
     status = tell_left_out(recordings, failed, out)
-    counts = {"model": str(cfg.model), "recordings": str(cfg.recordings), "done": len(paths) - len(failed)}
-    write_json(
-        out / "embed.json", settings | counts | {"left_out": len(failed)} | {"quarantined": len(recordings.quarantined)}
-    )
+    counts = {"model": str(cfg.model), "fingerprint": settings["model"], "recordings": str(cfg.recordings)}
+    counts |= {"done": len(paths) - len(failed), "left_out": len(failed), "quarantined": len(recordings.quarantined)}
+    write_json(out / "embed.json", settings | counts)
     log.info("wrote %s: %d of %d recording(s)", out / EMBEDDINGS, len(paths) - len(failed), len(paths))
     return status
 
