@@ -86,7 +86,9 @@ def reporting(cfg: DictConfig, scorer: Scorer) -> Reporting:
         AudiorepError: there are no thresholds, a class that the model does not know, or none is left to report.
     """
     given = cfg.thresholds is not None
-    path = Path(str(cfg.thresholds)).expanduser() if given else Path(cfg.model) / THRESHOLDS
+    model = Path(cfg.model)
+    usual = (model if model.is_dir() else model.parent) / THRESHOLDS
+    path = Path(str(cfg.thresholds)).expanduser() if given else usual
     base = Reporting({})
     if given or path.exists():
         base = reporting_of(read_thresholds(path))
