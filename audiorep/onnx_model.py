@@ -24,7 +24,7 @@ NUMBERS: Mapping[str, type] = {"tensor(float)": np.float32, "tensor(float16)": n
 def session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
     """Open an ONNX model on the CPU."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and need not be printed too
     if threads is not None:
         options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -138,10 +138,11 @@ class OnnxModel:
                 f"{self.key}={self.path}: fails on windows of {wave.shape[1]} samples: {reason}"
             ) from error
         found = [np.concatenate([np.atleast_2d(part) for part in column]) for column in zip(*said, strict=True)]
-        if wrong := next((i for i, value in enumerate(found) if len(value) != len(wave)), None):
-            raise AudiorepError(
-                f"{self.key}={self.path}: its output '{names[wrong]}' has {len(found[wrong])} rows for {len(wave)} window(s)"
-            )
+        for name, value in zip(names, found, strict=True):
+            if len(value) != len(wave):
+                raise AudiorepError(
+                    f"{self.key}={self.path}: its output '{name}' has {len(value)} rows for {len(wave)} window(s)"
+                )
         return found
 
 

@@ -159,7 +159,10 @@ def test_a_strangers_class_is_not_loaded(bundle, tmp_path):
 
 @pytest.mark.parametrize(
     "change,words",
-    [({"audiorep_schema": 2}, "schema version 2"), ({"encoder": CNN | {"width": 16}}, "does not fit config.json")],
+    [
+        ({"audiorep_schema": 99}, "schema version 99.*newer"),
+        ({"encoder": CNN | {"width": 16}}, "does not fit config.json"),
+    ],
 )
 def test_a_model_of_another_version_or_shape_is_refused(bundle, tmp_path, change, words):
     folder, _, _ = bundle
