@@ -21,6 +21,7 @@ from audiorep.encoders.frame_cnn import FrameCnn
 from audiorep.frontend import Mel
 from audiorep.label.store import open_store
 from audiorep.model import Model, ModelInfo, load_model, save_model
+from audiorep.types import generator
 from audiorep.verbs.label import open_desk
 
 MEL = {"_target_": "audiorep.frontend.Mel", "sample_rate_hz": RATE_HZ, "bands": 16, "hop_s": 0.004, "win_s": 0.008}
@@ -77,11 +78,11 @@ def test_moments_that_it_names_are_those_of_its_torch_model(detector):
     assert again.framewise and again.step_samples == model.step_samples == 32
     assert (told.window_s, told.classes) == (info.window_s, info.classes)
     for samples in (4000, 2900):
-        wave = torch.from_numpy(np.stack([tone(i, i, samples / RATE_HZ) for i in range(3)]))
+        wave = 0.1 * torch.randn(3, samples, generator=generator(samples))
         with torch.no_grad():
             a, b = model(wave), again(wave)
         assert a[1].shape == b[1].shape and b[1].ndim == 3
-        assert all(float((y - x).norm() / x.norm()) < 1e-3 for x, y in zip(a, b, strict=True))
+        assert all(float((y - x).norm() / x.norm()) < 1e-4 for x, y in zip(a, b, strict=True))
     assert again.encoder.frames_per_token is None  # its tokens are no moments: no detector can be trained on them
 
 
