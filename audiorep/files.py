@@ -79,11 +79,17 @@ def read_json(path: Path) -> Any:
         raise AudiorepError(f"cannot read {path}: {error}") from error
 
 
-def fingerprint(model: Path) -> str:
-    """SHA-256 of a model's weights: the `.onnx`, or the `model.safetensors` of a folder."""
-    path = model if model.is_file() else model / "model.safetensors"
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256 of a model's weights: the `.onnx`, and the `.onnx.json` beside it, or the `model.safetensors` of a folder."""
+    path = model if model.is_file() else model / "model.safetensors"
+    told = path.with_name(f"{path.name}.json")
+    return sha256(path) + (sha256(told) if told.is_file() else "")
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

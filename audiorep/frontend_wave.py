@@ -23,6 +23,7 @@ class Waveform(FrontEnd):
     """
 
     gives_samples = True
+    hop_samples = 1
 
     def __init__(self, sample_rate_hz: int, hop_s: float = 0.01) -> None:
         super().__init__()

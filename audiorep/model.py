@@ -19,6 +19,7 @@ from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.files import write_bytes, write_json
 from audiorep.frontend import FrontEnd
+from audiorep.onnx_model import onnx_config
 from audiorep.types import Spec, Wave
 
 SCHEMA = 2
@@ -52,6 +53,7 @@ ALLOWED = frozenset(
         "audiorep.encoders.cnn.SmallCnn",
         "audiorep.encoders.convnext.ConvNeXt",
         "audiorep.encoders.frame_cnn.FrameCnn",
+        "audiorep.encoders.onnx.OnnxEncoder",
         "audiorep.encoders.resnet.ResNet",
         "audiorep.encoders.vit.Vit",
         "audiorep.encoders.wave.WaveTransformer",
@@ -62,7 +64,8 @@ ALLOWED = frozenset(
 
 class Model(nn.Module):
     """Wave [b t] at the front-end's rate -> embedding [b d], and logits [b c] where there is a (linear) classifier; where
-    it is `framewise`, logits of every token [b n c], one every `step_samples`."""
+    it is `framewise`, logits of every token [b n c], one every `step_samples`. Where it `answers`, the encoder itself brings
+    the logits."""
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Model(nn.Module):
         encoder: Encoder,
         classifier: nn.Linear | None = None,
         framewise: bool = False,
+        answers: bool = False,
     ) -> None:
         super().__init__()
         if encoder.takes_samples != frontend.gives_samples:
@@ -80,18 +84,23 @@ class Model(nn.Module):
                 f"choose {'frontend=waveform compress=none' if encoder.takes_samples else 'frontend=mel'}, or another encoder"
             )
         self.frontend, self.compress, self.encoder = frontend, compress, encoder
-        self.classifier, self.framewise = classifier, framewise
+        self.classifier, self.framewise, self.answers = classifier, framewise, answers
 
     @property
     def step_samples(self) -> int:
-        """Samples from one token to the next, the first being centred on the first sample.
+        """Samples from one token (of which there are logits) to the next, the first being centred on the first sample.
 
         Raises:
             AudiorepError: its tokens are no frames in order of time.
         """
-        if self.encoder.frames_per_token is None or not self.frontend.hop_samples:
+        frames = self.encoder.frames_per_answer if self.answers else self.encoder.frames_per_token
+        if frames is None or not self.frontend.hop_samples:
             raise AudiorepError(f"{type(self.encoder).__name__} behind {type(self.frontend).__name__} keeps no frames")
-        return self.encoder.frames_per_token * self.frontend.hop_samples
+        return frames * self.frontend.hop_samples
+
+    def leave_answers(self) -> None:
+        """Without logits from now on: to embed, or to start a training from."""
+        self.classifier, self.framewise, self.answers = None, False, False
 
     def spectrogram(self, wave: Wave) -> Spec:
         """What the encoder sees."""
@@ -103,6 +112,8 @@ class Model(nn.Module):
     def classify(self, spec: Spec) -> tuple[Float[Tensor, "b *n d"], ...]:
         """Embedding, and logits where there is a classifier, of a spectrogram as the encoder sees it."""
         said = self.encoder(spec)
+        if self.answers and said.logits is not None:
+            return said.pooled, said.logits
         if self.classifier is None:
             return (said.pooled,)
         return said.pooled, self.classifier(said.tokens if self.framewise else said.pooled)
@@ -162,41 +173,68 @@ def save_model(model: Model, parts: Mapping[str, Any], info: ModelInfo, folder: 
     write_json(folder / "config.json", config)
 
 
-def load_model(folder: str | Path, key: str = "model") -> tuple[Model, ModelInfo, dict[str, Any]]:
-    """Read a run folder or a bundle; `key` is the setting that named it.
+def load_model(
+    model: str | Path, key: str = "model", rate_hz: int | None = None
+) -> tuple[Model, ModelInfo, dict[str, Any]]:
+    """Read a run folder, a bundle or an `.onnx` that takes samples; `key` is the setting that named it.
+
+    Args:
+        rate_hz: sample rate of an ONNX; overrules what it says.
 
     Returns:
         The model in evaluation mode, its facts, and the configs of its parts.
 
     Raises:
-        AudiorepError: not a model folder, of another version, naming classes that are not audiorep's, with a part that
-        cannot be made here, or not matching its weights.
+        AudiorepError: neither, a folder of another version, naming classes that are not audiorep's, with a part that
+        cannot be made here, or not matching its weights; an ONNX that takes something else, or does not say enough.
     """
-    folder = Path(folder)
+    path = Path(model)
+    if path.suffix == ".onnx" and not path.is_dir():
+        return made(onnx_config(path, key, rate_hz), path)
+    config = read_config(path, key)
+    found, info, parts = made(config, path / "config.json")
+    if config["classes"]:
+        found.classifier = nn.Linear(found.encoder.dim, len(config["classes"]))
+    try:
+        found.load_state_dict(load_file(path / "model.safetensors"))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise AudiorepError(f"{path / 'model.safetensors'}: does not fit config.json: {reason}") from error
+    return found, info, parts
+
+
+def read_config(folder: Path, key: str) -> dict[str, Any]:
+    """The config of a run folder or bundle, as this version writes it.
+
+    Raises:
+        AudiorepError: there is none, or one of another version.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise AudiorepError(
             f"{key}={folder}: no config.json there; name the out= folder of pretrain or train, a bundle"
-            + (", or an .onnx" if key == "model" else "")
+            + ", or an .onnx that takes samples"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise AudiorepError(f"{path}: not valid JSON: {error}") from error
-    config = migrated(config, path)
+    return migrated(config, path)
+
+
+def made(config: Mapping[str, Any], source: Path) -> tuple[Model, ModelInfo, dict[str, Any]]:
+    """The model that a config describes, without the weights that are saved beside it.
+
+    Raises:
+        AudiorepError: it names classes that are not audiorep's, or a part that cannot be made here.
+    """
     parts = {name: config[name] for name in ("frontend", "compress", "encoder")}
-    check_targets(parts, path)
+    check_targets(parts, source)
+    kind = {"framewise": config["framewise"], "answers": config.get("answers", False)}
     try:
-        model = Model(**{name: instantiate(part) for name, part in parts.items()}, framewise=config["framewise"]).eval()
+        model = Model(**{name: instantiate(part) for name, part in parts.items()}, **kind).eval()
     except InstantiationException as error:
-        raise AudiorepError(f"{path}: {str(error.__cause__ or error).splitlines()[0]}") from error
-    if config["classes"]:
-        model.classifier = nn.Linear(model.encoder.dim, len(config["classes"]))
-    try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise AudiorepError(f"{folder / 'model.safetensors'}: does not fit config.json: {reason}") from error
+        raise AudiorepError(f"{source}: {str(error.__cause__ or error).splitlines()[0]}") from error
     info = ModelInfo(
         config["sample_rate_hz"], config["window_s"], config["outside"], tuple(config["classes"]), config["training"]
     )

@@ -53,6 +53,15 @@ class Full(Transfer):
             raise AudiorepError(f"transfer.decay={decay} must lie in (0, 1]")
         self.decay = decay
 
+    def apply(self, encoder: Encoder) -> Encoder:
+        if not any(True for _ in encoder.parameters()):
+            raise AudiorepError(
+                f"transfer=full trains all weights, and {type(encoder).__name__} has none that can be trained: choose "
+                "transfer=frozen views=wave, audiorep run label_propagation, or objective=distill teacher.model= to train "
+                "another encoder from it"
+            )
+        return encoder
+
     def rates(self, encoder: Encoder) -> Rates:
         depth = stage_of(encoder)
         last = len(encoder.stages) - 1

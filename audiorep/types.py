@@ -40,11 +40,12 @@ class Batch(TypedDict):
 
 @dataclass
 class Features:
-    """What an encoder says about a spectrogram."""
+    """What an encoder says about a spectrogram; `logits` of windows or of moments where it names calls itself."""
 
     pooled: Float[Tensor, "b d"]
     tokens: Float[Tensor, "b l d"]
     layers: list[Float[Tensor, "b l d"]] = field(default_factory=list)
+    logits: Float[Tensor, "b *n c"] | None = None
 
 
 def generator(*entropy: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnxes import fixed
 from toy import RATE_HZ, tone
 
 from audiorep.apply.export import write_onnx
@@ -46,30 +45,6 @@ def folder(tmp_path_factory) -> Path:
     save_model(classifier(), PARTS, info, out)
     write_onnx(classifier(), info, out / "model.onnx", "cc-by-4.0")
     return out
-
-
-def fixed(path: Path, samples: int = 1000, first: int | str = "b", facts: dict[str, str] | None = None) -> Path:
-    """Of so many samples: "level" [b 2], their mean and mean square, and "scores" [b 3], of the mean."""
-    nodes = [
-        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
-        helper.make_node("Mul", ["x", "x"], ["square"]),
-        helper.make_node("ReduceMean", ["square", "axes"], ["power"], keepdims=1),
-        helper.make_node("Concat", ["mean", "power"], ["level"], axis=1),
-        helper.make_node("MatMul", ["mean", "weight"], ["scores"]),
-    ]
-    constants = [
-        helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("weight", TensorProto.FLOAT, [1, 3], [1.0, 2.0, -1.0]),
-    ]
-    graph = helper.make_graph(
-        nodes, "level", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [first, samples])],
-        [helper.make_tensor_value_info("level", TensorProto.FLOAT, [first, 2]),
-         helper.make_tensor_value_info("scores", TensorProto.FLOAT, [first, 3])], constants,
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    helper.set_model_props(model, facts or {})
-    onnx.save(model, str(path))
-    return path
 
 
 def test_a_folder_says_what_its_model_says(folder):
@@ -186,16 +161,3 @@ def test_teachers_that_are_none_are_refused(make, given, words, tmp_path):
     with pytest.raises(AudiorepError, match=words) as error:
         open_teacher(str(tmp_path / "m.onnx"), **given)
     assert "\n" not in str(error.value)
-
-
-def test_a_model_that_takes_spectrograms_is_refused(tmp_path):
-    shape = ["b", 1, 64, 96]
-    graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])], "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-    )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(made, str(tmp_path / "m.onnx"))
-    with pytest.raises(AudiorepError, match=r"one input \[batch, samples\] is needed"):
-        open_teacher(str(tmp_path / "m.onnx"), 8000)

@@ -1,19 +1,16 @@
 """Embeddings of whole recordings, window by window, to Parquet: from a run, a bundle, or any waveform-in ONNX."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pyarrow as pa
 import torch
 
 from audiorep.apply.bulk import process
-from audiorep.apply.export import session
 from audiorep.apply.local import HERE
 from audiorep.apply.parts import Engine
 from audiorep.data.audio import AudioInfo, probe, read_resampled, to_float
@@ -42,19 +39,17 @@ class Embedder:
 
 
 def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz: int | None = None) -> Embedder:
-    """A run folder, a bundle, or any `.onnx` that takes waves [batch, samples].
+    """A run folder, a bundle, or any `.onnx` that takes samples.
 
     Args:
-        rate_hz: of an ONNX that does not tell its own.
+        rate_hz: sample rate of an ONNX; overrules what it says.
 
     Raises:
-        AudiorepError: not a model, or an ONNX that does not take waves or tell its sample rate.
+        AudiorepError: not a model; see `load_model`.
     """
     path = Path(model)
     again = partial(open_embedder, path.absolute(), device, rate_hz)
-    if path.suffix == ".onnx":
-        return replace(_open_onnx(path, rate_hz), again=again)
-    network, info, _ = load_model(path)
+    network, info, _ = load_model(path, rate_hz=rate_hz)
     device = torch.device(device)
     network.to(device)
 
@@ -64,37 +59,6 @@ def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz
         return torch.cat([network(piece.to(device))[0].float().cpu() for piece in pieces]).numpy()
 
     return Embedder(run, info.sample_rate_hz, max(info.window_samples, network.frontend.shortest), again)
-
-
-def _open_onnx(path: Path, rate_hz: int | None) -> Embedder:
-    if not path.is_file():
-        raise AudiorepError(f"model={path}: no such file")
-    try:
-        opened: onnxruntime.InferenceSession = session(path, torch.get_num_threads())
-    except Exception as error:  # onnxruntime raises types of its own, by the cause
-        raise AudiorepError(f"model={path}: not readable as ONNX: {str(error).splitlines()[0]}") from error
-    inputs, meta = opened.get_inputs(), opened.get_modelmeta().custom_metadata_map
-    if len(inputs) != 1 or len(inputs[0].shape) != 2:
-        shapes = ", ".join(f"{i.name} {i.shape}" for i in inputs)
-        raise AudiorepError(
-            f"model={path}: its inputs are {shapes}; one input (batch, samples) is needed: a model that wants "
-            "spectrograms leaves the front-end to every user, and each builds it slightly wrong"
-        )
-    rate = json.loads(meta["sample_rate"]) if "sample_rate" in meta else rate_hz
-    if rate is None:
-        raise AudiorepError(f"model={path}: does not tell its sample rate; say sample_rate_hz=...")
-    length = inputs[0].shape[1]
-    if not isinstance(length, int):
-        if "sample_duration" not in meta:
-            raise AudiorepError(f"model={path}: tells no window length; say window_s=...")
-        length = round(float(json.loads(meta["sample_duration"])) * int(rate))
-    outputs = [output.name for output in opened.get_outputs()]
-    wanted = meta.get("embedding_outputs_key") or ("embedding" if "embedding" in outputs else outputs[0])
-
-    def run(waves: np.ndarray) -> np.ndarray:
-        return np.asarray(opened.run([wanted], {inputs[0].name: waves})[0])
-
-    return Embedder(run, int(rate), int(length))
 
 
 def count_windows(info: AudioInfo, embedder: Embedder, hop_samples: int) -> int:

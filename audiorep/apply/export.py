@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import soundfile
 import torch
 from jaxtyping import config as jaxtyping_config
@@ -21,6 +20,7 @@ from audiorep.data.audio import write_wav
 from audiorep.errors import AudiorepError
 from audiorep.files import atomic, write_json, write_text
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
+from audiorep.onnx_model import session
 
 TOLERANCE = 1e-4
 """Largest relative error ``|onnx - torch| / |torch|`` of the embeddings that an export may have."""
@@ -117,15 +117,6 @@ def unchecked_shapes() -> Iterator[None]:
         yield
     finally:
         jaxtyping_config.update("jaxtyping_disable", before)
-
-
-def session(path: Path, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Open an ONNX model on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from audiorep.apply.embed import Embedder, count_of, windows_in, windows_of
 from audiorep.data.audio import probe
 from audiorep.errors import AudiorepError
 from audiorep.model import Model, ModelInfo, at_once, load_model
+from audiorep.onnx_facts import beside
 
 MARGIN = 0.2
 """Part of a window, at each of its ends, of which frames are not used where a neighbour knows more of them."""
@@ -92,18 +93,20 @@ class Scorer:
 def open_scorer(
     folder: Path, device: torch.device | str = "cpu", hop_s: float | None = None, key: str = "model"
 ) -> Scorer:
-    """A classifier in a run folder or bundle.
+    """A classifier in a run folder or bundle, or an `.onnx` that names calls.
 
     Args:
         hop_s: from one window to the next, where windows are named as a whole; None: half a window.
 
     Raises:
-        AudiorepError: no model folder, or a model that names nothing.
+        AudiorepError: no model, or one that names nothing.
     """
     model, info, _ = load_model(folder, key)
-    if model.classifier is None:
+    if not info.classes:
+        told = f" transfer=frozen views=wave, or say in {beside(folder).name} which output answers and what its classes are"
         raise AudiorepError(
             f"{key}={folder}: this model has no classifier: train one on its encoder with audiorep train init={folder}"
+            + (told if folder.is_file() else "")
         )
     return replace(scorer_of(model, info, device, hop_s), again=partial(open_scorer, folder.absolute(), device, hop_s))
 

@@ -19,6 +19,7 @@ class Encoder(nn.Module):
     patch: (bands, frames) of a token where the encoder cuts the input into patches, else None.
     frames_per_token: frames of the spectrogram from one token to the next where tokens are frames in order of time, the
         first of them the first; else None.
+    frames_per_answer: the same from one of its own logits to the next, where it names moments itself.
     takes_samples: whether it wants samples [b 1 1 t] instead of a spectrogram.
     exportable: whether it can become ONNX.
     pieces: parts in which a training batch is encoded; `split_batches` sets it.
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
     dim: int
     patch: tuple[int, int] | None = None
     frames_per_token: int | None = None
+    frames_per_answer: int | None = None
     takes_samples: bool = False
     exportable: bool = True
     pieces: int = 1
@@ -107,6 +109,24 @@ def refuse_patches(encoder: Encoder, keep: Tensor | None, mask: Tensor | None) -
     if keep is not None or mask is not None:
         raise AudiorepError(
             f"{type(encoder).__name__} has no patches to keep or mask: choose a ViT, such as encoder=vit_mini"
+        )
+
+
+def refuse_spectrograms(encoder: Encoder, spec: Spec) -> None:
+    """What encoders of samples do first."""
+    if spec.shape[2] != 1:
+        raise AudiorepError(
+            f"{type(encoder).__name__} takes samples, not a spectrogram of {spec.shape[2]} bands: choose frontend=waveform"
+        )
+
+
+def refuse_training(encoder: Encoder, spec: Spec, name: str) -> None:
+    """What encoders of a network that runs elsewhere do first; `name` is the network's."""
+    if torch.is_grad_enabled() and (encoder.training or spec.requires_grad):
+        raise AudiorepError(
+            f"{name} cannot be trained, and no gradient passes through it: evaluate it, embed with it, keep it frozen under "
+            "a classifier (transfer=frozen views=wave, or audiorep run label_propagation), or let another encoder learn from "
+            "it (objective=distill teacher.model=)"
         )
 
 

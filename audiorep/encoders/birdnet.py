@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from audiorep.data.pieces import cut
-from audiorep.encoders.base import Encoder, refuse_patches
+from audiorep.encoders.base import Encoder, refuse_patches, refuse_spectrograms, refuse_training
 from audiorep.errors import AudiorepError
 from audiorep.files import output_folder
 from audiorep.model import Model, ModelInfo, save_model
@@ -85,15 +85,8 @@ class BirdNet(Encoder):
         self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None
     ) -> Features:
         refuse_patches(self, keep, mask)
-        if spec.shape[2] != 1:
-            raise AudiorepError(
-                f"BirdNet takes samples, not a spectrogram of {spec.shape[2]} bands: choose frontend=waveform"
-            )
-        if torch.is_grad_enabled() and (self.training or spec.requires_grad):
-            raise AudiorepError(
-                "BirdNET cannot be trained, and no gradient passes through it: evaluate it, embed with it, keep it "
-                "frozen under a classifier (transfer=frozen), or let another encoder learn from it"
-            )
+        refuse_spectrograms(self, spec)
+        refuse_training(self, spec, "BirdNET")
         pieces = cut(spec[:, 0, 0], SAMPLES).float().cpu().numpy()
         found = np.stack([np.stack([self.embed(piece) for piece in of_window]) for of_window in pieces])
         tokens = torch.from_numpy(found).to(spec.device)

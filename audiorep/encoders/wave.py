@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiorep.encoders.base import Encoder, refuse_patches
+from audiorep.encoders.base import Encoder, refuse_patches, refuse_spectrograms
 from audiorep.errors import AudiorepError
 from audiorep.torchaudio import torchaudio
 from audiorep.types import Features, Spec
@@ -119,10 +119,7 @@ class WaveTransformer(Encoder):
         self, spec: Spec, *, keep: Int[Tensor, "b k"] | None = None, mask: Bool[Tensor, "b l"] | None = None
     ) -> Features:
         refuse_patches(self, keep, mask)
-        if spec.shape[2] != 1:
-            raise AudiorepError(
-                f"WaveTransformer takes samples, not a spectrogram of {spec.shape[2]} bands: choose frontend=waveform"
-            )
+        refuse_spectrograms(self, spec)
         wave = spec[:, 0, 0]
         if wave.shape[1] < self.receptive:
             wave = F.pad(wave, (0, self.receptive - wave.shape[1]))

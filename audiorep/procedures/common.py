@@ -201,8 +201,8 @@ class Probe:
 def started(task: Task, init: str) -> tuple[DictConfig, Model, ModelInfo, dict[str, Any]]:
     """A pretrained model without its classifier, its facts and parts, and the config of a training that starts from it."""
     cfg = compose("train", [quoted(f"corpus={task.path}"), f"seed={task.seed}", *task.overrides])
-    model, info, parts = load_model(init)
-    model.classifier = None
+    model, info, parts = load_model(init, "init")
+    model.leave_answers()
     cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in build.PARTS)
     cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
     cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside

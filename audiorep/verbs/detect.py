@@ -124,8 +124,11 @@ def reporting(cfg: DictConfig, scorer: Scorer) -> Reporting:
 
 
 def thresholds_of(cfg: DictConfig) -> Path:
-    """Where the thresholds stand, or would."""
-    return Path(cfg.model) / THRESHOLDS if cfg.thresholds is None else Path(str(cfg.thresholds)).expanduser()
+    """Where the thresholds stand, or would: in the model's folder, or beside an ONNX."""
+    if cfg.thresholds is not None:
+        return Path(str(cfg.thresholds)).expanduser()
+    model = Path(cfg.model)
+    return (model if model.is_dir() else model.parent) / THRESHOLDS
 
 
 def listened_to(recordings: Recordings, failed: Sequence[tuple[Path, str]]) -> pd.DataFrame:

@@ -23,6 +23,11 @@ THRESHOLDS = "thresholds.json"
 def export(cfg: DictConfig) -> None:
     """Write the bundle of a model and check it against torch."""
     source = Path(cfg.model)
+    if source.is_file():
+        raise AudiorepError(
+            f"model={source}: is finished, and there is nothing to export: share the file as it is, with its licence and "
+            "what lies beside it (.onnx.json, labels)"
+        )
     model, info, parts = load_model(source)
     if not model.encoder.exportable:
         raise AudiorepError(

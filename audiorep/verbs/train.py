@@ -129,7 +129,7 @@ def start(
     cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
     cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
     corpus.notes.extend(trained_on_test(cfg, corpus, info))
-    model.classifier = None
+    model.leave_answers()
     return model, parts, {name: info.training[name] for name in LICENCES if info.training.get(name)}
 
 
@@ -149,7 +149,6 @@ def times_of(
     with build.plain_errors():
         resampler = instantiate(cfg.resampler)
     labelled = np.flatnonzero(has_label(windows.label))
-    model.classifier = None
     with progress_bar("embedding for the resampler") as progress:
         said = predict(model, build.make_windows(cfg, corpus, side[labelled]), progress=progress)
     x = said.mel if cfg.init is None else said.embedding

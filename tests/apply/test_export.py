@@ -162,7 +162,7 @@ def test_models_that_are_none_are_refused(tmp_path):
     with pytest.raises(AudiorepError, match=r"no config\.json"):
         load_model(tmp_path)
     (tmp_path / "x.onnx").write_bytes(b"nothing")
-    with pytest.raises(AudiorepError, match="not readable as ONNX"):
+    with pytest.raises(AudiorepError, match="not an ONNX model"):
         open_embedder(tmp_path / "x.onnx")
     with pytest.raises(AudiorepError, match="no such file"):
         open_embedder(tmp_path / "y.onnx")

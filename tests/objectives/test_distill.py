@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from onnxes import fixed
 from safetensors.torch import load_file
 from small import NAMED, Finished, batch, views
 from test_cli import refused, run
-from test_frozen import fixed
 
 from audiorep import cli, verdict
 from audiorep.encoders.cnn import SmallCnn
