@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiorep.apply.export import session
+from audiorep.apply.waveform_onnx import session
 from audiorep.data.pieces import cut
 from audiorep.errors import AudiorepError
 from audiorep.model import load_model

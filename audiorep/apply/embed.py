@@ -13,9 +13,9 @@ import pyarrow as pa
 import torch
 
 from audiorep.apply.bulk import process
-from audiorep.apply.export import session
 from audiorep.apply.local import HERE
 from audiorep.apply.parts import Engine
+from audiorep.apply.waveform_onnx import session
 from audiorep.data.audio import AudioInfo, probe, read_resampled, to_float
 from audiorep.errors import AudiorepError
 from audiorep.model import at_once, load_model

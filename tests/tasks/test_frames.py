@@ -61,7 +61,11 @@ def test_detect_finds_what_the_training_told(trained, songs, tmp_path):
     assert len(told) and table["label"].tolist() == told["label"].tolist()
     assert np.allclose(table[["start_s", "end_s", "score"]], told[["start_s", "end_s", "score"]], atol=1e-5)
     lines = next((out / "raven").iterdir()).read_text().splitlines()
-    assert len(lines) == len(table) + 1 and "Begin Time (s)" in lines[0] and next((out / "audacity").iterdir()).stat().st_size
+    assert (
+        len(lines) == len(table) + 1
+        and "Begin Time (s)" in lines[0]
+        and next((out / "audacity").iterdir()).stat().st_size
+    )
 
 
 def test_detect_goes_on_and_leaves_out_what_is_broken(trained, songs, tmp_path, capsys):
@@ -98,4 +102,6 @@ def test_what_cannot_work_is_refused_before_training(songs, tmp_path, capsys):
     frame.to_csv(tmp_path / "leak.csv", index=False)
     said = refused(capsys, *given, f"corpus={tmp_path / 'leak.csv'}", "split.column=side")
     assert "both sides of the split" in said
-    assert "audiorep train" in refused(capsys, "pretrain", f"corpus={songs}", "objective=frames", f"out={tmp_path / 'out'}")
+    assert "audiorep train" in refused(
+        capsys, "pretrain", f"corpus={songs}", "objective=frames", f"out={tmp_path / 'out'}"
+    )
