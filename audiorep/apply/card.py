@@ -2,17 +2,22 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader
 
+from audiorep.evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
 from audiorep.model import Model, ModelInfo, count_parameters
 
 LICENCES = frozenset(
-    ["unknown", "other", "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "gpl", "gpl-2.0", "gpl-3.0", "agpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "mpl-2.0", "openrail", "odbl", "pddl", "odc-by", "unlicense", "isc", "zlib", "wtfpl", "ecl-2.0", "epl-2.0", "eupl-1.1", "eupl-1.2"]
+    {"unknown", "other", "mit", "isc", "zlib", "wtfpl", "unlicense", "apache-2.0", "mpl-2.0", "ecl-2.0", "epl-2.0"}
+    | {"bsd", "bsd-2-clause", "bsd-3-clause", "eupl-1.1", "eupl-1.2", "gpl", "gpl-2.0", "gpl-3.0", "agpl-3.0"}
+    | {"lgpl", "lgpl-2.1", "lgpl-3.0", "openrail", "odbl", "pddl", "odc-by", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5"}
+    | {"cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0"}
+    | {"cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"}
 )
 """Short names of licences that the Hugging Face hub knows; it calls all else "other", with a name."""
 
@@ -35,7 +40,7 @@ def render_card(model: Model, info: ModelInfo, card: Mapping[str, Any], **told: 
         info=info,
         training=info.training,
         card=card,
-        head=head(info, card),
+        head=head(card),
         parameters=count_parameters(model),
         dim=model.encoder.dim,
         framewise=model.framewise,
@@ -52,7 +57,7 @@ def render_card(model: Model, info: ModelInfo, card: Mapping[str, Any], **told: 
     )
 
 
-def head(info: ModelInfo, card: Mapping[str, Any]) -> dict[str, Any]:
+def head(card: Mapping[str, Any]) -> dict[str, Any]:
     """What the YAML head says, in a form that hubs take: licence, datasets, names of metrics.
 
     A corpus that is a local path is told by its name alone.
@@ -66,7 +71,7 @@ def head(info: ModelInfo, card: Mapping[str, Any]) -> dict[str, Any]:
     return known | {"datasets": [name] if name and name != "unknown" else [], "metrics": metrics_of(card)}
 
 
-def metrics_of(card: Mapping[str, Any]) -> Sequence[str]:
-    """Names of the metrics of all classes together, without those of yardsticks."""
-    names = [name.split("/", 1)[-1] for name in card.get("metrics") or {} if not name.startswith(("mel/", "random/"))]
-    return sorted({name for name in names if "/" not in name})
+def metrics_of(card: Mapping[str, Any]) -> list[str]:
+    """Names of the metrics that the encoder or classifier was judged by."""
+    names = {name.split("/")[-1] for name in card.get("metrics") or {}}
+    return sorted(names & {*SINGLE_LABEL, *MULTI_LABEL})

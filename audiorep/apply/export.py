@@ -123,7 +123,7 @@ def write_variants(
     if not names:
         return None
     original = folder / ONNX
-    figures = {"float32": {"file": ONNX, **tried(original, original, trial, naming)}}
+    figures = {"float32": {"file": ONNX, **tried(original, original, trial, naming), "speed": 1.0}}
     for name in names:
         path = folder / f"model.{name}.onnx"
         with atomic(path) as temporary:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from audiorep.apply.detect import Reporting, reporting_of
 from audiorep.apply.waveform_onnx import session
@@ -47,11 +47,12 @@ class Naming:
     temperature: float
     thresholds: Float[np.ndarray, " c"]
 
-    def named(self, logits: np.ndarray) -> np.ndarray:
-        """Which classes are named, [... c]: the likeliest, or all that reach their threshold."""
+    def named(self, logits: Float[np.ndarray, "*n c"]) -> Bool[np.ndarray, "m c"]:
+        """Which classes are named in each window or frame: the likeliest, or all that reach their threshold."""
+        flat = logits.reshape(-1, logits.shape[-1])
         if not self.several:
-            return np.asarray(np.arange(logits.shape[-1]) == logits.argmax(-1)[..., None])
-        return np.asarray(probabilities(logits, self.temperature, True) >= self.thresholds)
+            return np.asarray(np.arange(flat.shape[1]) == flat.argmax(1)[:, None])
+        return np.asarray(probabilities(flat, self.temperature, True) >= self.thresholds)
 
     def agreement(self, a: np.ndarray, b: np.ndarray) -> float:
         """Part of the windows that both name alike; where several classes may sound, of what either names the part that both
@@ -98,8 +99,8 @@ def tried(path: Path, original: Path, trial: Trial, naming: Naming | None) -> di
     ours, theirs = session(path, 1), session(original, 1)
     found, wanted = run(ours, trial.judged), run(theirs, trial.judged)
     ms, theirs_ms = clocked([ours, theirs], trial.judged)
-    figures = {
-        "bytes": float(path.stat().st_size),
+    figures: dict[str, float] = {
+        "bytes": path.stat().st_size,
         "ms": ms,
         "speed": theirs_ms / ms,
         "cosine": float(cosines(found[0], wanted[0]).mean()),
