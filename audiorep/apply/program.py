@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from audiorep.apply.waveform_onnx import Exported, largest_error, trio, unchecked_shapes
 from audiorep.files import atomic
@@ -40,7 +41,7 @@ def fixed(program: ExportedProgram) -> list[str]:
     """The axes of the waveform that torch.export could not leave free."""
     (name,) = program.graph_signature.user_inputs
     shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == name)
-    return [f"{axis} is {size}" for axis, size in zip(AXES, shape, strict=True) if isinstance(size, int)]
+    return [f"{axis} is {size}" for axis, size in zip(AXES, shape, strict=True) if is_concrete_int(size)]
 
 
 @torch.inference_mode()
