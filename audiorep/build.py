@@ -88,7 +88,7 @@ def open_corpus(cfg: DictConfig, out: Path | None = None, must_split: bool = Tru
     classes = classes_of(labels, cfg.labels.multilabel)
     truth = encode(labels, classes, cfg.labels.multilabel, cfg.labels.complete)
     split = Split(np.arange(len(manifest)), np.empty(0, np.int64), "no labels: nothing is held out")
-    if classes or cfg.split.column is not None:
+    if classes or cfg.split.get("column") is not None:
         try:
             split = make_split(manifest.frame, **OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
         except AudiorepError as error:

@@ -8,7 +8,8 @@ import torch
 from onnxes import fixed
 from toy import RATE_HZ, tone
 
-from audiorep.apply.export import write_onnx
+from audiorep.apply.facts import facts_of
+from audiorep.apply.waveform_onnx import write_onnx
 from audiorep.compress import Compress
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
@@ -43,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("teacher")
     info = ModelInfo(RATE_HZ, 0.5, "context", CLASSES, {"multilabel": False, "licence": "cc-by-4.0", "split": ""})
     save_model(classifier(), PARTS, info, out)
-    write_onnx(classifier(), info, out / "model.onnx", "cc-by-4.0")
+    write_onnx(classifier(), info.window_samples, out / "model.onnx", facts_of(classifier(), info, "cc-by-4.0"))
     return out
 
 

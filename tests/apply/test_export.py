@@ -11,13 +11,14 @@ import torch
 from toy import CNN, PARTS, RATE_HZ, model_of, tone
 
 from audiorep.apply.embed import embed_recordings, open_embedder
-from audiorep.apply.export import export, parity
+from audiorep.apply.export import export
+from audiorep.apply.waveform_onnx import parity
 from audiorep.compress import Compress, Decibel, FixedNorm, Log, Pcen
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
 from audiorep.frontend import KaldiFbank, Mel, Stft
-from audiorep.model import Model, ModelInfo, load_model, save_model
+from audiorep.model import SCHEMA, Model, ModelInfo, load_model, save_model
 from audiorep.types import generator
 
 VIT = {"_target_": "audiorep.encoders.vit.Vit", "dim": 48, "depth": 2, "heads": 3, "patch": [16, 8]}
@@ -75,7 +76,11 @@ def test_the_bundle_says_what_it_is_and_its_golden_clip_holds(bundle):
     wanted = np.array(json.loads((folder / "golden.json").read_text())["embedding"])
     assert rate == RATE_HZ and np.linalg.norm(found - wanted) < 1e-4 * np.linalg.norm(wanted)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "model.safetensors", "model.onnx", "README.md", "golden.wav", "golden.json"}
+    assert names == {"config.json", "model.safetensors", "model.onnx", "model.pt2"} | {
+        "README.md",
+        "golden.wav",
+        "golden.json",
+    }
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: cc0-1.0\n") and "pipeline_tag: audio-classification" in card
 
@@ -145,7 +150,7 @@ def test_a_strangers_class_is_not_loaded(bundle, tmp_path):
 @pytest.mark.parametrize(
     "change,words",
     [
-        ({"audiorep_schema": 99}, "schema version 99.*newer"),
+        ({"audiorep_schema": SCHEMA + 1}, "install the newer audiorep"),
         ({"encoder": CNN | {"width": 16}}, "does not fit config.json"),
     ],
 )
