@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import re
 import shlex
 import sys
@@ -40,6 +41,9 @@ PATHS = frozenset(
 
 TEXTS = frozenset({"train", "pretrain", "first", "second", "noise", "token"})
 """Keys whose values are keys of another verb, such as train="split.folds=5 trainer.max_steps=400", or secrets."""
+
+JOINED = frozenset({"pretrain", "train"})
+"""Verbs that torchrun may start on several processes."""
 
 WORKFLOW = """\
 audiorep {version}: learn representations of sound, above all animal sound
@@ -113,6 +117,11 @@ def run(verb: str, arguments: list[str]) -> int:
     overrides = [quoted(argument) for argument in arguments if argument not in sweep]
     if wrong := next((argument for argument in overrides if "=" not in argument and argument[:1] != "~"), None):
         raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
+    if "TORCHELASTIC_RUN_ID" in os.environ and (verb not in JOINED or sweep):
+        raise AudiorepError(
+            f"torchrun starts one run of audiorep {' or '.join(sorted(JOINED))}; other verbs, recipes and -m start the "
+            "processes of a training themselves: leave torchrun away and set trainer.devices"
+        )
     from audiorep.console import set_up_logging
     from audiorep.rehearsal import set_aside
 

@@ -13,7 +13,17 @@ from torch.optim import Optimizer
 
 from audiorep.checkpoint import Checkpoint
 from audiorep.data.loader import StepSampler, to_device
-from audiorep.distributed import synchronise_norms, world
+from audiorep.distributed import (
+    average_gradients,
+    broadcast,
+    gather,
+    gather_lists,
+    least,
+    mean_over_ranks,
+    rank,
+    synchronise_norms,
+    world,
+)
 from audiorep.encoders.base import split_batches
 from audiorep.errors import AudiorepError, CollapseError
 from audiorep.evaluate.health import CollapseRule, entropies, figures
@@ -122,6 +132,9 @@ class Learner(L.LightningModule):
         if self.loaded is not None:
             self.restore(self.loaded)
             self.loaded = None
+        if least(self.step, -self.step, device=self.device) != [self.step, -self.step]:
+            raise AudiorepError("the processes begin at different steps: out= must be a folder that all machines see")
+        broadcast(self)
         self.clock = (self.step, time.monotonic())
         self.train()  # a loaded encoder comes in evaluation mode, and Lightning leaves modes as they are
         self.begin_epoch()
@@ -140,25 +153,31 @@ class Learner(L.LightningModule):
             self.resting = False
             self.eval()
             self.objective.before_epoch(epoch, self.embed, generator(self.seed, self.step, 1))
+            broadcast(self.objective)
             self.train()
         partition = self.objective.partition()
         self.sampler.partition = None if partition is None else partition.cpu().numpy()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.resting = False
-        for row, reason in batch.get("failed", []):
+        wanted = self.checkpoint is not None and self.checkpoint.due
+        failed = batch.get("failed", [])
+        count, well, unwanted = least(len(batch["index"]), not failed, bool(rank()) or not wanted, device=self.device)
+        failed = failed if well else gather_lists(failed)
+        for row, reason in failed:
             self.on_failed(row, reason)
-        if len(batch["index"]) < 2:
-            reasons = "; ".join(reason for _, reason in batch.get("failed", [])[:3])
+        if count * world() < 2:
+            reasons = "; ".join(reason for _, reason in failed[:3])
             raise AudiorepError(
-                f"{len(batch['index'])} window(s) of the batch at step {self.step} could be decoded, two are needed: "
+                f"{count * world()} window(s) of the batch at step {self.step} could be decoded, two are needed: "
                 f"{reasons}; run audiorep check, or raise data.batch_size"
             )
+        batch = shortened(batch, count)
         terms = self.update(batch)
         self.step += 1
         self.objective.after_step(self.step / self.max_steps)
         last = self.step == self.max_steps
-        due = self.checkpoint is not None and (last or self.checkpoint.due)
+        due = self.checkpoint is not None and (last or not unwanted)
         if self.step % self.log_every == 0 or last or due:
             self.record(terms, batch)
         if self.step % self.health_every == 0 or last:
@@ -179,6 +198,7 @@ class Learner(L.LightningModule):
                 loss = torch.stack([term.float() for term in terms.values()]).sum()
                 optimizer.zero_grad()
                 self.manual_backward(loss)
+            average_gradients(parameters)
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, self.clip_norm)
             optimizer.step()
@@ -211,9 +231,9 @@ class Learner(L.LightningModule):
         """Measure the embeddings of a clean batch; stop when they have collapsed."""
         self.eval()
         clean = self.views.clean(batch["wave"])
-        measured_of = {name: figures(z.float().cpu()) for name, z in self.objective.embeddings(clean).items()}
+        measured_of = {name: figures(gather(z).float().cpu()) for name, z in self.objective.embeddings(clean).items()}
         for name, p in self.objective.distributions(clean).items():
-            measured_of[name] = entropies(p.float().cpu())
+            measured_of[name] = entropies(gather(p).float().cpu())
         self.train()
         for name, measured in measured_of.items():
             self.shown |= {f"{name}/{figure}": value for figure, value in measured.items()}
@@ -228,7 +248,7 @@ class Learner(L.LightningModule):
 
     def record(self, terms: dict[str, Tensor], batch: Batch) -> None:
         """Log the terms; refuse to go on from a loss that is no number."""
-        values = {name: float(value) for name, value in terms.items()}
+        values = {name: float(mean_over_ranks(value)) for name, value in terms.items()}
         loss = sum(values.values())
         if not math.isfinite(loss):
             raise AudiorepError(
@@ -245,7 +265,7 @@ class Learner(L.LightningModule):
             )
         step, then = self.clock
         now = time.monotonic()
-        speed = (self.step - step) * len(batch["wave"]) / max(1e-9, now - then)
+        speed = (self.step - step) * world() * len(batch["wave"]) / max(1e-9, now - then)
         self.clock = (self.step, now)
         rate = as_list(self.optimizers())[0].param_groups[0]["lr"]
         self.shown |= {"loss": loss, **{f"loss/{k}": v for k, v in values.items()}, "lr": rate, "windows_per_s": speed}
@@ -266,7 +286,7 @@ class Learner(L.LightningModule):
 
     def save(self) -> None:
         """Write the checkpoint, if there is one to write and no step is half done."""
-        if self.checkpoint is not None and self.resting:
+        if self.checkpoint is not None and self.resting and not rank():
             self.checkpoint.save(self.step, self.state(), self.setting)
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -277,6 +297,14 @@ class Learner(L.LightningModule):
         for schedule, content in zip(as_list(self.lr_schedulers()), state["schedules"], strict=True):
             schedule.load_state_dict(content)
         self.strikes = dict(state["strikes"])
+
+
+def shortened(batch: Batch, count: int) -> Batch:
+    """The first rows of a batch: where another process could not decode some, none may hold more."""
+    if count == len(batch["index"]):
+        return batch
+    kept: Any = {name: value[:count] if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return kept
 
 
 def terms_of(group: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,19 +14,21 @@ from audiorep.console import progress_bar
 from audiorep.data.resample import multiplicity
 from audiorep.data.sampler import has_label
 from audiorep.data.windows import Windows
+from audiorep.distributed import rank
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.predict import predict
-from audiorep.files import output_folder, remove, write_text
 from audiorep.known import Known, labels_of, what_is_known
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
+from audiorep.processes import own_folder, part, together
 from audiorep.rehearsal import rehearse_training, show
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
     fill_backgrounds,
     fit,
+    keep_config,
     keep_golden,
     make_learner,
     say_what,
@@ -47,15 +49,14 @@ NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": Fals
 """Settings that may be left open and otherwise are numbers, and whether these are whole."""
 
 
+@together
 def train(cfg: DictConfig) -> dict[str, float]:
     """Train a classifier, calibrate it, judge it; returns the metrics. Leaves in `out` the model with its thresholds,
     checkpoint, logs, metrics, predictions and report."""
     began, began_cpu = time.monotonic(), time.process_time()
     check_settings(cfg)
-    out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
-    if cfg.overwrite and not cfg.resume:
-        remove(out, (*LEFT_BEHIND, *ALSO_LEFT))
-    corpus = build.open_corpus(cfg, out)
+    out = own_folder(cfg, (*LEFT_BEHIND, *ALSO_LEFT))
+    corpus = build.open_corpus(cfg, None if rank() else out)
     known = what_is_known(cfg, corpus)
     with build.plain_errors():
         transfer: Transfer = instantiate(cfg.transfer)
@@ -79,13 +80,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     )
     if learner.objective.classifier is None:
         raise no_classifier(cfg)
-    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
+    keep_config(cfg, out)
     fill_backgrounds(cfg, corpus, learner, windows, side)
     say_what(cfg, learner, model, windows)
     if cfg.dry_run:
         show(rehearse_training(cfg, learner, windows, model, len(corpus.manifest)))
         return {}
     fit(cfg, learner, windows)
+    if not part():
+        return {}
     kept = learner.objective.classifier
     assert kept is not None
     parts = {**parts, "encoder": transfer.part(parts["encoder"])}
