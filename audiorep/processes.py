@@ -156,10 +156,7 @@ def start(verb: Verb, cfg: DictConfig, count: int) -> dict[str, float]:
         for process in processes:
             process.kill()
             process.join()
-    failed = {number: answer for number, answer in answers.items() if isinstance(answer, BaseException)}
-    if failed:  # our own word first: that the others lost a connection is only its consequence
-        raise min(failed.items(), key=lambda item: (not isinstance(item[1], AudiorepError), item[0]))[1]
-    return answers[0]
+    return verdict(answers)
 
 
 def listen(links: list[Connection], patience_s: float | None) -> dict[int, Any]:
@@ -183,6 +180,15 @@ def listen(links: list[Connection], patience_s: float | None) -> dict[int, Any]:
                 if isinstance(answers[number], BaseException) and end is None:
                     end = time.monotonic() + AFTERMATH_S
     return answers
+
+
+def verdict(answers: dict[int, Any]) -> dict[str, float]:
+    """What the first process returned; raises what one of them raised."""
+    failed = {number: answer for number, answer in answers.items() if isinstance(answer, BaseException)}
+    if failed:  # our own word first: that the others lost a connection is only its consequence
+        raise min(failed.items(), key=lambda item: (not isinstance(item[1], AudiorepError), item[0]))[1]
+    found: dict[str, float] = answers[0]
+    return found
 
 
 def run_one(verb: Verb, cfg: DictConfig, number: int, count: int, port: int, link: Connection) -> None:
