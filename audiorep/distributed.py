@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 T = TypeVar("T")
@@ -107,7 +108,11 @@ def broadcast(module: nn.Module) -> None:
 
 
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over processes; None counts as zeros, and stays None where no process has one."""
+    """Replace each gradient by its mean over processes; None counts as zeros, and stays None where no process has one.
+
+    Parameters of which each process holds a part (audiorep/sharding.py) come with their mean already.
+    """
+    parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
     if world() == 1 or not parameters:
         return
     has = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)

@@ -34,6 +34,7 @@ from audiorep.learner import Learner
 from audiorep.losses.answers import truth_of
 from audiorep.model import Model, count_parameters
 from audiorep.objectives.base import Setting
+from audiorep.sharding import unshard
 from audiorep.types import Batch, generator
 from audiorep.views import Views
 
@@ -48,6 +49,9 @@ SETTING_KEYS = (
 
 NOT_SETTING = ("devices", "nodes", "strategy", "checkpoint_every_s", "workers", "cache_mb", "log_every", "health_every")
 """Keys inside those that the next step does not depend on."""
+
+SHARDED = {"auto": False, "ddp": False, "fsdp": True}
+"""Strategies of several processes, and whether each process keeps only a part of the weights."""
 
 LEFT_BEHIND = ("last.ckpt", "logs", "quarantine.csv", "metrics.json", "report.html", "config.yaml", "golden.wav",
                "config.json", "model.safetensors", "predictions.npz", "thresholds.json")  # fmt: skip
@@ -162,6 +166,7 @@ def make_learner(
         accumulate=cfg.trainer.accumulate,
         on_failed=on_failed or (lambda row, reason: None),
         embed=lambda: embed_training_side(model, windows, cfg.data.batch_size),
+        sharded=strategy(cfg),
         rates={parameter: rate for encoder in encoders for parameter, rate in rates(encoder).items()}
         if rates
         else None,
@@ -273,9 +278,19 @@ def fit(
         try:
             trainer.fit(learner, train_loader(windows, learner.sampler, build.workers_for(cfg, windows)))
         except SystemExit:  # Lightning's answer to Ctrl-C
-            learner.save()
+            if not learner.sharded:  # the parts of others would be needed, and these may have ended
+                learner.save()
             raise AudiorepError(f"interrupted at step {learner.step}; go on with resume=true out={cfg.out}") from None
+    unshard(learner.objective)
     learner.eval().cpu()
+
+
+def strategy(cfg: DictConfig) -> bool:
+    """Whether each process keeps only a part of the weights, by the name of the strategy."""
+    name = cfg.trainer.strategy
+    if name not in SHARDED:
+        raise AudiorepError(f"trainer.strategy={name} does not exist; there are: {', '.join(SHARDED)}")
+    return SHARDED[name]
 
 
 def check_world(cfg: DictConfig) -> None:

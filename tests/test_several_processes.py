@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from multiprocessing import Pipe, active_children, get_context
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import soundfile
 import torch
 import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file
 from test_cli import refused
 from toy import RATE_HZ, tone
 
@@ -25,7 +27,7 @@ from audiorep.checkpoint import Checkpoint
 from audiorep.cli import compose
 from audiorep.distributed import rank
 from audiorep.errors import AudiorepError
-from audiorep.processes import join, listen, start, verdict
+from audiorep.processes import join, listen, part, start, verdict
 from audiorep.training import check_world
 from audiorep.verbs.pretrain import pretrain
 from audiorep.verbs.train import train
@@ -67,8 +69,10 @@ def serve(number: int, port: int, asked, answers) -> None:
         try:
             join(cfg, number, store=dist.PrefixStore(str(meeting), store), rank=number, world_size=WORLD)
             answers.put(VERBS[verb](cfg))
-        except Exception as error:
-            answers.put(repr(error))
+        except Exception:
+            answers.put(traceback.format_exc())
+        finally:
+            part()
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,28 @@ def test_two_processes_train_as_one_on_the_joined_batch(name, toy_corpus, alone,
     names = [{path.name for path in folder.iterdir()} for folder in (out, one)]
     assert names[0] == names[1] and "model.safetensors" in names[0]
     assert first.keys() == json.loads((one / "metrics.json").read_text()).keys()
+
+
+@pytest.mark.parametrize("name", ["simclr", "byol", "supervised"])
+def test_processes_that_each_hold_a_part_of_the_weights_train_as_one_too(name, toy_corpus, alone, pair, tmp_path):
+    one, out = alone(name), tmp_path / "two"
+    out.mkdir()
+    shutil.copy(one.parent / "3.ckpt", out / "last.ckpt")
+    first, second = pair(*composed(name, toy_corpus, out, "resume=true", "trainer.strategy=fsdp"))
+    assert isinstance(first, dict) and second == {}, (first, second)
+    assert astray(one, out) < ALIKE
+    for key, value in load_file(one / "model.safetensors").items():
+        torch.testing.assert_close(load_file(out / "model.safetensors")[key], value, rtol=1e-3, atol=1e-4)
+    states = [torch.load(path / "last.ckpt", weights_only=True)["state"]["optimizers"] for path in (one, out)]
+    for wanted, found in zip(*(state[0]["state"].values() for state in states), strict=True):
+        momentum = [state["momentum_buffer"] for state in (wanted, found)]
+        assert float((momentum[1] - momentum[0]).norm()) <= 0.02 * float(momentum[0].norm()) + 1e-6
+
+
+def test_objectives_that_need_whole_weights_between_steps_are_refused_parts(toy_corpus, pair, tmp_path):
+    given = [f"corpus='{toy_corpus}'", f"out='{tmp_path}'", *SMALL, "objective=deepcluster", "objective.clusters=4"]
+    answers = pair("pretrain", compose("pretrain", [*given, "trainer.strategy=fsdp", "overwrite=true"]))
+    assert all("looks at the whole corpus between epochs" in answer for answer in answers), answers
 
 
 def test_processes_that_do_not_average_are_found_out(toy_corpus, alone, pair, tmp_path):
@@ -248,12 +274,12 @@ def test_what_cannot_be_shared_out_is_refused(toy_corpus, tmp_path, capsys, monk
     assert "data.batch_size=16 must be a multiple of the 3" in refused(capsys, *keys, "trainer.devices=3")
     assert "trainer.devices=0: a whole number from 1" in refused(capsys, *keys, "trainer.devices=0")
     assert "torchrun --nnodes 2" in refused(capsys, *keys, "trainer.nodes=2")
+    assert "there are: auto, ddp, fsdp" in refused(capsys, *keys, "trainer.strategy=zero")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "torchrun started 2 processes" in refused(capsys, *keys)
     assert "leave torchrun away" in refused(capsys, "embed", "model=x", "recordings=x")
     assert "leave torchrun away" in refused(capsys, *keys, "-m", "seed=1,2")
-    assert not (tmp_path / "out").exists()
     monkeypatch.undo()
     with pytest.raises(AudiorepError, match="pretrain and train, and in the stages"):
         check_world(composed("simclr", toy_corpus, tmp_path, "trainer.devices=2")[1])
