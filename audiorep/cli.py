@@ -2,12 +2,13 @@
 
 import difflib
 import errno
+import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ PATHS = frozenset(
 
 TEXTS = frozenset({"train", "pretrain", "first", "second", "noise", "token"})
 """Keys whose values are keys of another verb, such as train="split.folds=5 trainer.max_steps=400", or secrets."""
+
+JOINED = frozenset({"pretrain", "train"})
+"""Verbs that torchrun may start on several processes."""
 
 WORKFLOW = """\
 audiorep {version}: learn representations of sound, above all animal sound
@@ -124,29 +128,57 @@ def run(verb: str, arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(help_text(verb, source))
         return 0
+    launcher, arguments = launcher_of(arguments)
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
     overrides = [quoted(argument) for argument in arguments if argument not in sweep]
     if wrong := next((argument for argument in overrides if "=" not in argument and argument[:1] != "~"), None):
         raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
+    if "TORCHELASTIC_RUN_ID" in os.environ and (verb not in JOINED or sweep):
+        raise AudiorepError(
+            f"torchrun starts one run of audiorep {' or '.join(sorted(JOINED))}; other verbs, recipes and -m start the "
+            "processes of a training themselves: leave torchrun away and set trainer.devices"
+        )
     from audiorep.console import set_up_logging
-    from audiorep.rehearsal import set_aside
+    from audiorep.launch import Task
 
     set_up_logging()
-    function = getattr(import_module(f"audiorep.verbs.{verb}"), verb)
+    tasks = [Task(verb, tuple(job), source, name) for job, name in jobs(verb, overrides, bool(sweep))]
+    if sweep:
+        parent = Path(tasks[0].compose().out)
+        tasks = [replace(task, out=str(parent / str(task.name))) for task in tasks]
     status, results = 0, {}
-    for job, out in jobs(verb, overrides, bool(sweep)):
-        cfg = compose(verb, job, source)
-        if out is not None:
-            parent, cfg.out = Path(cfg.out), str(Path(cfg.out) / out)
-        with set_aside(cfg):
-            result = function(cfg)
-        status = max(status, result if isinstance(result, int) else 0)
-        if out is not None and isinstance(result, dict):
+    for ended in launcher(tasks):
+        status = max(status, ended.status)
+        if ended.task.name is not None and ended.metrics is not None:
             from audiorep.study.sweep import record
 
-            results[out] = result
+            results[ended.task.name] = ended.metrics
             record(results, parent)
     return status
+
+
+def launcher_of(arguments: list[str]) -> tuple[Any, list[str]]:
+    """What runs the command, by ``launcher=NAME`` and ``launcher.KEY=value``, and the other arguments.
+
+    Raises:
+        AudiorepError: no such launcher, or it has no such key.
+    """
+    from audiorep.launch import Here
+
+    own = [argument for argument in arguments if re.match(r"launcher(\.\w+)*=", argument)]
+    if not own:
+        return Here(), arguments
+    name = dict(argument.split("=", 1) for argument in own).get("launcher", "here")
+    known = options("launcher")
+    if name not in known:
+        raise AudiorepError(f"launcher={name} does not exist{nearest(name, known)}; there are: {', '.join(known)}")
+    keys = [argument.removeprefix("launcher.") for argument in own if not argument.startswith("launcher=")]
+    cfg = compose("launcher", keys, configs() / "launcher" / f"{name}.yaml")
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    part = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "chosen"])
+    return instantiate(part, _convert_="all"), [argument for argument in arguments if argument not in own]
 
 
 def config_of(verb: str, arguments: list[str]) -> tuple[Path, list[str]]:

@@ -5,13 +5,17 @@ the gradient that flows back through `gather` is the sum over ranks of what each
 averages the parameters' gradients: together that is the gradient of one process on the joined batch.
 """
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
+
+T = TypeVar("T")
 
 
 def world() -> int:
@@ -57,9 +61,9 @@ def gather(x: Tensor) -> Tensor:
     return x if world() == 1 else cast(Tensor, _Gather.apply(x))
 
 
-def mine(x: Tensor) -> Tensor:
-    """The rows of this process out of joined ones: the inverse of `gather`."""
-    return x.chunk(world())[rank()]
+def mine(x: Tensor, axis: int = 0) -> Tensor:
+    """The rows of this process out of joined ones, which lie along `axis`: the inverse of `gather`."""
+    return x.chunk(world(), axis)[rank()]
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
@@ -75,6 +79,54 @@ def rand(count: int, *shape: int, rng: torch.Generator, device: torch.device | s
 def randn(count: int, *shape: int, rng: torch.Generator, device: torch.device | str) -> Tensor:
     """As `rand`, from the standard normal distribution."""
     return mine(torch.randn(world() * count, *shape, generator=rng, device=device))
+
+
+def least(*values: int, device: torch.device | str) -> list[int]:
+    """The least of each value over all processes."""
+    if world() == 1:
+        return list(values)
+    found = torch.tensor(values, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MIN)
+    return [int(value) for value in found.tolist()]
+
+
+def gather_lists(own: list[T]) -> list[T]:
+    """The lists of all processes in one, in order of rank; of anything that pickles."""
+    if world() == 1:
+        return own
+    parts: list[list[T]] = [[] for _ in range(world())]
+    dist.all_gather_object(parts, own)
+    return [item for part in parts for item in part]
+
+
+def broadcast(module: nn.Module) -> None:
+    """Give every process the parameters and buffers of the first."""
+    if world() > 1:
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                dist.broadcast(tensor, 0)
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over processes; None counts as zeros, and stays None where no process has one.
+
+    Parameters of which each process holds a part (audiorep/sharding.py) come with their mean already.
+    """
+    parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+    if world() == 1 or not parameters:
+        return
+    has = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    dist.all_reduce(has)
+    under_way = []
+    for parameter, count in zip(parameters, has.tolist(), strict=True):
+        if count:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            under_way.append(dist.all_reduce(parameter.grad, async_op=True))
+    for handle in under_way:
+        handle.wait()
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad /= world()
 
 
 class SyncNorm(nn.Module):

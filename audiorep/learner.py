@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -13,12 +14,23 @@ from torch.optim import Optimizer
 
 from audiorep.checkpoint import Checkpoint
 from audiorep.data.loader import StepSampler, to_device
-from audiorep.distributed import synchronise_norms, world
+from audiorep.distributed import (
+    average_gradients,
+    broadcast,
+    gather,
+    gather_lists,
+    least,
+    mean_over_ranks,
+    rank,
+    synchronise_norms,
+    world,
+)
 from audiorep.encoders.base import split_batches
 from audiorep.errors import AudiorepError, CollapseError
 from audiorep.evaluate.health import CollapseRule, entropies, figures
 from audiorep.objectives.base import Embed, Objective
 from audiorep.optim import decay_groups, scale_rates, warmup_cosine
+from audiorep.sharding import Ask, ask, load_optimizer, load_whole, local, shard, whole
 from audiorep.types import Batch, generator
 from audiorep.views import Views
 
@@ -53,6 +65,7 @@ class Learner(L.LightningModule):
         embed: embeds the training side, for objectives that cluster it.
         rates: factors of the learning rate, 1 where none is given.
         accumulate: pieces in which encoders take a batch, for memory's sake; losses and gradients stay those of the batch.
+        sharded: whether each of several processes keeps only a part of the weights.
     """
 
     def __init__(
@@ -76,17 +89,19 @@ class Learner(L.LightningModule):
         embed: Embed | None = None,
         accumulate: int = 1,
         rates: Mapping[nn.Parameter, float] | None = None,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.objective, self.views = objective, views
+        self.ask: Ask = partial(ask, objective)
         self.make_optimizer, self.weight_decay = optimizer, weight_decay
         self.sampler, self.max_steps, self.warmup = sampler, sampler.max_steps, warmup
         self.clip_norm, self.seed = clip_norm, seed
         self.checkpoint, self.setting = checkpoint, setting or {}
         self.health_every, self.log_every, self.collapse = health_every, log_every, collapse or CollapseRule()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.on_failed, self.embed, self.rates = on_failed, embed, rates
+        self.on_failed, self.embed, self.rates, self.sharded = on_failed, embed, rates, sharded
         self.step = 0
         self.strikes: dict[str, int] = {}
         self.shown: dict[str, float] = {}
@@ -107,6 +122,18 @@ class Learner(L.LightningModule):
     def setup(self, stage: str) -> None:
         if world() > 1:
             synchronise_norms(self.objective)
+            broadcast(self)
+        if world() > 1 and self.sharded:
+            self.share()
+
+    def share(self) -> None:
+        """Keep a part of the objective's parameters in this process, and train that."""
+        names = {parameter: name for name, parameter in self.objective.named_parameters()}
+        others = [parameter for parameter in self.views.parameters() if parameter.requires_grad]
+        self.ask = shard(self.objective, others, self.trainer.strategy.root_device)
+        parts = dict(self.objective.named_parameters())
+        self.groups = self.objective.parameter_groups()
+        self.rates = {parts[names[parameter]]: rate for parameter, rate in (self.rates or {}).items()}
 
     def configure_optimizers(self) -> Any:
         optimizers = [
@@ -122,6 +149,8 @@ class Learner(L.LightningModule):
         if self.loaded is not None:
             self.restore(self.loaded)
             self.loaded = None
+        if least(self.step, -self.step, device=self.device) != [self.step, -self.step]:
+            raise AudiorepError("the processes begin at different steps: out= must be a folder that all machines see")
         self.clock = (self.step, time.monotonic())
         self.train()  # a loaded encoder comes in evaluation mode, and Lightning leaves modes as they are
         self.begin_epoch()
@@ -140,25 +169,32 @@ class Learner(L.LightningModule):
             self.resting = False
             self.eval()
             self.objective.before_epoch(epoch, self.embed, generator(self.seed, self.step, 1))
+            if not self.sharded:
+                broadcast(self.objective)
             self.train()
         partition = self.objective.partition()
         self.sampler.partition = None if partition is None else partition.cpu().numpy()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         self.resting = False
-        for row, reason in batch.get("failed", []):
+        wanted = self.checkpoint is not None and self.checkpoint.due
+        failed = batch.get("failed", [])
+        count, well, unwanted = least(len(batch["index"]), not failed, bool(rank()) or not wanted, device=self.device)
+        failed = failed if well else gather_lists(failed)
+        for row, reason in failed:
             self.on_failed(row, reason)
-        if len(batch["index"]) < 2:
-            reasons = "; ".join(reason for _, reason in batch.get("failed", [])[:3])
+        if count * world() < 2:
+            reasons = "; ".join(reason for _, reason in failed[:3])
             raise AudiorepError(
-                f"{len(batch['index'])} window(s) of the batch at step {self.step} could be decoded, two are needed: "
+                f"{count * world()} window(s) of the batch at step {self.step} could be decoded, two are needed: "
                 f"{reasons}; run audiorep check, or raise data.batch_size"
             )
+        batch = shortened(batch, count)
         terms = self.update(batch)
         self.step += 1
         self.objective.after_step(self.step / self.max_steps)
         last = self.step == self.max_steps
-        due = self.checkpoint is not None and (last or self.checkpoint.due)
+        due = self.checkpoint is not None and (last or not unwanted)
         if self.step % self.log_every == 0 or last or due:
             self.record(terms, batch)
         if self.step % self.health_every == 0 or last:
@@ -179,6 +215,7 @@ class Learner(L.LightningModule):
                 loss = torch.stack([term.float() for term in terms.values()]).sum()
                 optimizer.zero_grad()
                 self.manual_backward(loss)
+            average_gradients(parameters)
             if self.clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, self.clip_norm)
             optimizer.step()
@@ -196,7 +233,7 @@ class Learner(L.LightningModule):
         with torch.autocast(batch["wave"].device.type, enabled=False):
             views = self.views(batch["wave"], rng)
         views = {name: [v.contiguous(memory_format=self.layout) for v in made] for name, made in views.items()}
-        terms = self.objective(views, batch, rng)
+        terms: dict[str, Tensor] = self.ask("__call__", views, batch, rng)
         for name in terms:
             if group_of(name) not in self.groups:
                 raise AudiorepError(
@@ -211,9 +248,9 @@ class Learner(L.LightningModule):
         """Measure the embeddings of a clean batch; stop when they have collapsed."""
         self.eval()
         clean = self.views.clean(batch["wave"])
-        measured_of = {name: figures(z.float().cpu()) for name, z in self.objective.embeddings(clean).items()}
-        for name, p in self.objective.distributions(clean).items():
-            measured_of[name] = entropies(p.float().cpu())
+        measured_of = {name: figures(gather(z).float().cpu()) for name, z in self.ask("embeddings", clean).items()}
+        for name, p in self.ask("distributions", clean).items():
+            measured_of[name] = entropies(gather(p).float().cpu())
         self.train()
         for name, measured in measured_of.items():
             self.shown |= {f"{name}/{figure}": value for figure, value in measured.items()}
@@ -228,7 +265,7 @@ class Learner(L.LightningModule):
 
     def record(self, terms: dict[str, Tensor], batch: Batch) -> None:
         """Log the terms; refuse to go on from a loss that is no number."""
-        values = {name: float(value) for name, value in terms.items()}
+        values = {name: float(mean_over_ranks(value)) for name, value in terms.items()}
         loss = sum(values.values())
         if not math.isfinite(loss):
             raise AudiorepError(
@@ -236,7 +273,7 @@ class Learner(L.LightningModule):
                 "lower optimizer.lr, set trainer.clip_norm=1, or trainer.precision=32-true"
             )
         trained = [parameter for group in self.groups.values() for parameter in group]
-        still = not any(p.grad is not None and bool(p.grad.any()) for p in trained)
+        (still,) = least(not any(p.grad is not None and local(p.grad).any() for p in trained), device=self.device)
         self.strikes["gradient"] = self.strikes.get("gradient", 0) + 1 if still else 0
         if self.strikes["gradient"] >= NO_GRADIENT:
             raise AudiorepError(
@@ -245,7 +282,7 @@ class Learner(L.LightningModule):
             )
         step, then = self.clock
         now = time.monotonic()
-        speed = (self.step - step) * len(batch["wave"]) / max(1e-9, now - then)
+        speed = (self.step - step) * world() * len(batch["wave"]) / max(1e-9, now - then)
         self.clock = (self.step, now)
         rate = as_list(self.optimizers())[0].param_groups[0]["lr"]
         self.shown |= {"loss": loss, **{f"loss/{k}": v for k, v in values.items()}, "lr": rate, "windows_per_s": speed}
@@ -258,8 +295,8 @@ class Learner(L.LightningModule):
     def state(self) -> dict[str, Any]:
         """All that the next step depends on."""
         return {
-            "weights": self.state_dict(),
-            "optimizers": [optimizer.optimizer.state_dict() for optimizer in as_list(self.optimizers())],
+            "weights": whole(self.state_dict()),
+            "optimizers": [whole(optimizer.optimizer.state_dict()) for optimizer in as_list(self.optimizers())],
             "schedules": [schedule.state_dict() for schedule in as_list(self.lr_schedulers())],
             "strikes": dict(self.strikes),
         }
@@ -267,16 +304,26 @@ class Learner(L.LightningModule):
     def save(self) -> None:
         """Write the checkpoint, if there is one to write and no step is half done."""
         if self.checkpoint is not None and self.resting:
-            self.checkpoint.save(self.step, self.state(), self.setting)
+            state = self.state()  # by all: each may hold a part
+            if not rank():
+                self.checkpoint.save(self.step, state, self.setting)
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
-        self.load_state_dict(state["weights"])
+        load_whole(self, state["weights"])
         for optimizer, content in zip(as_list(self.optimizers()), state["optimizers"], strict=True):
-            optimizer.optimizer.load_state_dict(content)
+            load_optimizer(optimizer.optimizer, content)
         for schedule, content in zip(as_list(self.lr_schedulers()), state["schedules"], strict=True):
             schedule.load_state_dict(content)
         self.strikes = dict(state["strikes"])
+
+
+def shortened(batch: Batch, count: int) -> Batch:
+    """The first rows of a batch: where another process could not decode some, none may hold more."""
+    if count == len(batch["index"]):
+        return batch
+    kept: Any = {name: value[:count] if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return kept
 
 
 def terms_of(group: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -24,13 +25,16 @@ from audiorep.data.manifest import Quarantined, write_quarantine
 from audiorep.data.sampler import count_shared, label_codes
 from audiorep.data.windows import Windows
 from audiorep.data.words import count_texts
+from audiorep.distributed import rank, world
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
+from audiorep.files import write_text
 from audiorep.learner import Learner
 from audiorep.losses.answers import truth_of
 from audiorep.model import Model, count_parameters
 from audiorep.objectives.base import Setting
+from audiorep.sharding import unshard
 from audiorep.types import Batch, generator
 from audiorep.views import Views
 
@@ -43,8 +47,11 @@ SETTING_KEYS = (
 )  # fmt: skip
 """What must be the same on resume, because the next step depends on it."""
 
-NOT_SETTING = ("checkpoint_every_s", "workers", "cache_mb", "log_every", "health_every")
+NOT_SETTING = ("devices", "nodes", "strategy", "checkpoint_every_s", "workers", "cache_mb", "log_every", "health_every")
 """Keys inside those that the next step does not depend on."""
+
+SHARDED = {"auto": False, "ddp": False, "fsdp": True}
+"""Strategies of several processes, and whether each process keeps only a part of the weights."""
 
 LEFT_BEHIND = ("last.ckpt", "logs", "quarantine.csv", "metrics.json", "report.html", "config.yaml", "golden.wav",
                "config.json", "model.safetensors", "predictions.npz", "thresholds.json")  # fmt: skip
@@ -52,7 +59,10 @@ LEFT_BEHIND = ("last.ckpt", "logs", "quarantine.csv", "metrics.json", "report.ht
 
 
 class Failures:
-    """Rows that could not be decoded while training: each file is named once, and written to ``out/quarantine.csv``."""
+    """Rows that could not be decoded while training: each file is named once, and written to ``out/quarantine.csv``.
+
+    Of several processes the first writes; it is told of the others' rows.
+    """
 
     def __init__(self, windows: Windows, quarantined: tuple[Quarantined, ...], out: Path) -> None:
         self.windows, self.quarantined, self.out = windows, quarantined, out
@@ -63,7 +73,8 @@ class Failures:
         if path not in self.found:
             self.found[path] = Quarantined(path, None, reason.removeprefix(f"{path}: "))
             log.warning("left out: %s", reason)
-            write_quarantine([*self.quarantined, *self.found.values()], self.out / "quarantine.csv")
+            if not rank():
+                write_quarantine([*self.quarantined, *self.found.values()], self.out / "quarantine.csv")
 
     @property
     def notes(self) -> list[str]:
@@ -75,6 +86,12 @@ def settle_precision(cfg: DictConfig, out: Path) -> None:
     stored = OmegaConf.load(out / "config.yaml") if cfg.resume and (out / "config.yaml").exists() else cfg
     chosen = stored if cfg.trainer.precision == "auto" else cfg
     cfg.trainer.precision = build.choose_precision(str(chosen.trainer.precision))
+
+
+def keep_config(cfg: DictConfig, out: Path) -> None:
+    """Write ``out/config.yaml``, of several processes by the first."""
+    if not rank():
+        write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
 
 
 def fill_backgrounds(
@@ -123,7 +140,7 @@ def make_learner(
             build.fit_compression(frontend, compress, windows, cfg.seed)
         optimizer = instantiate(cfg.optimizer, _partial_=True)
         drawing = instantiate(cfg.data.sampler, windows=windows)
-        sampler = StepSampler(drawing, cfg.data.batch_size, cfg.trainer.max_steps, cfg.seed)
+        sampler = StepSampler(drawing, cfg.data.batch_size // world(), cfg.trainer.max_steps, cfg.seed, rank(), world())
         objective.prepare(
             told(windows, views, sampler, **{"compress": model.compress, "rate_hz": windows.rate_hz, **facts})
         )
@@ -149,6 +166,7 @@ def make_learner(
         accumulate=cfg.trainer.accumulate,
         on_failed=on_failed or (lambda row, reason: None),
         embed=lambda: embed_training_side(model, windows, cfg.data.batch_size),
+        sharded=strategy(cfg),
         rates={parameter: rate for encoder in encoders for parameter, rate in rates(encoder).items()}
         if rates
         else None,
@@ -237,15 +255,18 @@ def fit(
         callbacks: instead of the progress bar.
     """
     epoch = learner.sampler.steps_per_epoch
-    loggers = [instantiate(logger) for logger in (cfg.logger or {}).values()]
+    check_world(cfg)
+    loggers = [] if rank() else [instantiate(logger) for logger in (cfg.logger or {}).values()]
+    bar: list[L.Callback] = [] if rank() else [TrainingBar()]
     trainer = L.Trainer(
         max_epochs=1 if only else max(1, -(-cfg.trainer.max_steps // epoch) - learner.step // epoch),
         limit_train_batches=only or 1.0,
         accelerator=cfg.trainer.accelerator,
-        devices=1,
+        devices=1 if world() == 1 else own_device(cfg),
+        plugins=[] if world() == 1 else [LightningEnvironment()],  # not torchrun's: each sees its own device alone
         precision=cfg.trainer.precision,
         logger=loggers,
-        callbacks=[TrainingBar()] if callbacks is None else list(callbacks),
+        callbacks=bar if callbacks is None else list(callbacks),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -257,9 +278,33 @@ def fit(
         try:
             trainer.fit(learner, train_loader(windows, learner.sampler, build.workers_for(cfg, windows)))
         except SystemExit:  # Lightning's answer to Ctrl-C
-            learner.save()
+            if not learner.sharded:  # the parts of others would be needed, and these may have ended
+                learner.save()
             raise AudiorepError(f"interrupted at step {learner.step}; go on with resume=true out={cfg.out}") from None
+    unshard(learner.objective)
     learner.eval().cpu()
+
+
+def strategy(cfg: DictConfig) -> bool:
+    """Whether each process keeps only a part of the weights, by the name of the strategy."""
+    name = cfg.trainer.strategy
+    if name not in SHARDED:
+        raise AudiorepError(f"trainer.strategy={name} does not exist; there are: {', '.join(SHARDED)}")
+    return SHARDED[name]
+
+
+def check_world(cfg: DictConfig) -> None:
+    """Refuse several processes where the command starts one."""
+    if cfg.trainer.devices * cfg.trainer.nodes != world():
+        raise AudiorepError(
+            f"trainer.devices={cfg.trainer.devices} trainer.nodes={cfg.trainer.nodes}: several processes train in audiorep "
+            "pretrain and train, and in the stages of audiorep run; nowhere else"
+        )
+
+
+def own_device(cfg: DictConfig) -> Any:
+    """Lightning's `devices` for this one of several processes."""
+    return [torch.cuda.current_device()] if build.device_of(cfg.trainer.accelerator).type == "cuda" else 1
 
 
 def keep_golden(windows: Windows, out: Path, seed: int) -> None:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from audiorep.distributed import rand
+
 Params = dict[str, Tensor]
 
 
@@ -46,8 +48,8 @@ class Augment(nn.Module):
 
 
 def uniform(x: Tensor, rng: torch.Generator, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " b"]:
-    """One uniform draw a sample, on the device of `x`."""
-    return low + (high - low) * torch.rand(len(x), generator=rng, device=x.device)
+    """One uniform draw a sample, on the device of `x`; several processes draw jointly for their joined batch."""
+    return low + (high - low) * rand(len(x), rng=rng, device=x.device)
 
 
 def per_sample(value: Tensor, x: Tensor) -> Tensor:

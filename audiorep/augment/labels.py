@@ -9,6 +9,7 @@ from torch import Tensor
 
 from audiorep.augment.base import band_mask, per_sample
 from audiorep.compress import Compress
+from audiorep.distributed import gather, mine, rand, world
 from audiorep.errors import AudiorepError
 from audiorep.losses.answers import Answers
 from audiorep.types import Spec
@@ -73,15 +74,16 @@ class Mixup:
             self.to_power, self.to_spec = compress.inverse, compress.forward
 
     def __call__(self, spec: Spec, target: Answers, known: Known, rng: torch.Generator) -> tuple[Spec, Answers, Known]:
-        lam, other = self.sample(spec, rng), partner(spec, rng)
-        mixed, soft = self.apply(spec, target, spec[other], target[other], lam)
-        return mixed, soft, known & (known[other] | (lam == 1.0)[:, None])
+        lam = self.sample(spec, rng)
+        other_spec, other_target, other_known = partners(spec, target, known, rng)
+        mixed, soft = self.apply(spec, target, other_spec, other_target, lam)
+        return mixed, soft, known & (other_known | (lam == 1.0)[:, None])
 
     def sample(self, spec: Spec, rng: torch.Generator) -> Float[Tensor, " b"]:
         """A lam for each sample; 1 where nothing is mixed."""
         lam = beta(self.alpha, len(spec), rng)
         lam = torch.maximum(lam, 1.0 - lam) if self.first else lam
-        mixed = torch.rand(len(spec), generator=rng, device=rng.device) < self.p
+        mixed = rand(len(spec), rng=rng, device=rng.device) < self.p
         return torch.where(mixed, lam, torch.ones_like(lam)).to(spec.device)
 
     def apply(
@@ -114,15 +116,15 @@ class CutMix:
     def __call__(self, spec: Spec, target: Answers, known: Known, rng: torch.Generator) -> tuple[Spec, Answers, Known]:
         count, frames = len(spec), spec.shape[3]
         part = 1.0 - beta(self.alpha, count, rng)
-        draws = torch.rand(2, count, generator=rng, device=rng.device)
+        draws = mine(torch.rand(2, world() * count, generator=rng, device=rng.device), 1)
         width = torch.where(draws[0] < self.p, (part * frames).round(), torch.zeros_like(part)).long()
         start = (draws[1] * (frames - width + 1)).long()
-        other = partner(spec, rng)
+        other_spec, other_target, other_known = partners(spec, target, known, rng)
         inside = band_mask(start, width, frames).to(spec.device)
         part = (width / frames).to(spec.device)
-        mixed = torch.where(inside[:, None, None], spec[other], spec)
-        soft = torch.lerp(target, target[other], per_sample(part.to(target.dtype), target))
-        return mixed, soft, known & (known[other] | (part == 0.0)[:, None])
+        mixed = torch.where(inside[:, None, None], other_spec, spec)
+        soft = torch.lerp(target, other_target, per_sample(part.to(target.dtype), target))
+        return mixed, soft, known & (other_known | (part == 0.0)[:, None])
 
 
 def as_it_is(x: Tensor) -> Tensor:
@@ -131,12 +133,20 @@ def as_it_is(x: Tensor) -> Tensor:
 
 
 def partner(x: Tensor, rng: torch.Generator) -> Int[Tensor, " b"]:
-    """Another place in the batch for each: a random step around a circle, the same for all."""
-    step = int(torch.randint(1, max(2, len(x)), (), generator=rng, device=rng.device))
-    return (torch.arange(len(x), device=x.device) + step) % len(x)
+    """Another place in the joined batch for each: a random step around a circle, the same for all."""
+    count = world() * len(x)
+    step = int(torch.randint(1, max(2, count), (), generator=rng, device=rng.device))
+    return mine((torch.arange(count, device=x.device) + step) % count)
+
+
+def partners(spec: Spec, target: Answers, known: Known, rng: torch.Generator) -> tuple[Spec, Answers, Known]:
+    """The windows, answers and what is known of them that each is mixed with."""
+    other = partner(spec, rng)
+    return gather(spec)[other], gather(target)[other], gather(known.to(target.dtype))[other] > 0
 
 
 def beta(alpha: float, count: int, rng: torch.Generator) -> Float[Tensor, " count"]:
-    """``count`` draws of Beta(alpha, alpha), as ``g1 / (g1 + g2)`` of two Gamma(alpha) draws."""
-    gamma = torch._standard_gamma(torch.full((2, count), alpha, dtype=torch.float64, device=rng.device), rng)
+    """``count`` draws of Beta(alpha, alpha), as ``g1 / (g1 + g2)`` of two Gamma(alpha) draws, jointly over processes."""
+    shape = torch.full((2, world() * count), alpha, dtype=torch.float64, device=rng.device)
+    gamma = mine(torch._standard_gamma(shape, rng), 1)
     return (gamma[0] / gamma.sum(0).clamp_min(1e-300)).clamp(0.0, 1.0).float()

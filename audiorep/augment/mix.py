@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from audiorep.augment.base import Augment, Params, per_sample, uniform
+from audiorep.distributed import gather, mine
 from audiorep.types import Spec
 
 
@@ -22,8 +23,10 @@ class MixPower(Augment):
         self.ratio, self.match = ratio, match
 
     def sample(self, x: Spec, rng: torch.Generator) -> Params:
-        other = (torch.arange(len(x), device=x.device) + 1 + (uniform(x, rng) * (len(x) - 1)).long()) % len(x)
-        return {"lam": uniform(x, rng, 0.0, self.ratio), "other": x[other]}
+        whole = gather(x)  # of all processes
+        place, count = mine(torch.arange(len(whole), device=x.device)), len(whole)
+        other = (place + 1 + (uniform(x, rng) * (count - 1)).long()) % count
+        return {"lam": uniform(x, rng, 0.0, self.ratio), "other": whole[other]}
 
     def apply_to(self, x: Spec, **params: Tensor) -> Spec:
         lam, other = per_sample(params["lam"], x), params["other"]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiorep.augment.base import Augment, Params, band_mask, per_sample, uniform
+from audiorep.distributed import mine, world
 from audiorep.errors import AudiorepError
 from audiorep.types import Spec
 
@@ -27,7 +28,7 @@ class TimeMask(Augment):
 
     def sample(self, x: Spec, rng: torch.Generator) -> Params:
         length = x.shape[self.axis]
-        draws = torch.rand(2, len(x), self.count, generator=rng, device=x.device)
+        draws = mine(torch.rand(2, world() * len(x), self.count, generator=rng, device=x.device), 1)
         width = (draws[0] * (self.fraction * length + 1)).long().clamp_max(length)
         return {"width": width, "start": (draws[1] * (length - width + 1)).long()}
 
@@ -78,7 +79,7 @@ class Cutout(Augment):
     def sample(self, x: Spec, rng: torch.Generator) -> Params:
         params = {}
         for name, (low, high), length in (("f", self.frequency, x.shape[2]), ("t", self.time, x.shape[3])):
-            draws = torch.rand(2, len(x), self.count, generator=rng, device=x.device)
+            draws = mine(torch.rand(2, world() * len(x), self.count, generator=rng, device=x.device), 1)
             width = ((low + (high - low) * draws[0]) * length).round().long().clamp(1, length)
             params[f"width_{name}"] = width
             params[f"start_{name}"] = (draws[1] * (length - width + 1)).long()
@@ -155,7 +156,7 @@ class Fader(Augment):
         self.strength, self.frequency_strength = strength, frequency_strength
 
     def sample(self, x: Spec, rng: torch.Generator) -> Params:
-        draws = torch.rand(4, len(x), generator=rng, device=x.device) * 2.0 - 1.0
+        draws = mine(torch.rand(4, world() * len(x), generator=rng, device=x.device), 1) * 2.0 - 1.0
         return {
             "time": draws[:2].T * self.strength,
             "frequency": draws[2:].T * self.frequency_strength,

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audiorep.augment.base import Augment, Params, uniform
+from audiorep.distributed import randn
 from audiorep.types import Wave
 
 
@@ -81,7 +82,7 @@ class ColouredNoise(Augment):
         return {
             "snr_db": uniform(x, rng, self.low_db, self.high_db),
             "colour": uniform(x, rng, self.colour_low, self.colour_high),
-            "white": torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype),
+            "white": randn(*x.shape, rng=rng, device=x.device).to(x.dtype),
         }
 
     def apply_to(self, x: Wave, **params: Tensor) -> Wave:

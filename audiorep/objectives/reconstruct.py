@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiorep.augment.base import Augment
-from audiorep.distributed import gather, mine, world
+from audiorep.distributed import gather
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import grid
 from audiorep.errors import AudiorepError
@@ -117,8 +117,7 @@ class Reconstruction(Objective):
         """What the encoder sees of a view, and the cells to be said: all of them where nothing is hidden."""
         if self.hide is None:
             return spec, torch.ones_like(spec, dtype=torch.bool)
-        joint = spec[:1].expand(world() * len(spec), -1, -1, -1)
-        params = {name: mine(value) for name, value in self.hide.sample(joint, rng).items()}
+        params = self.hide.sample(spec, rng)
         return self.hide.apply_to(spec, **params), hidden_by(self.hide, params, spec)
 
     def encode(self, spec: Spec, rng: torch.Generator) -> Code:

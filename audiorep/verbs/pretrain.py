@@ -10,16 +10,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from audiorep import __version__, build
 from audiorep.data.windows import Windows
+from audiorep.distributed import rank
 from audiorep.evaluate.shortcut import nuisance_columns
-from audiorep.files import output_folder, remove, write_text
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
+from audiorep.processes import own_folder, part, together
 from audiorep.rehearsal import rehearse_training, show
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
     fill_backgrounds,
     fit,
+    keep_config,
     keep_golden,
     make_learner,
     measure_task,
@@ -32,13 +34,12 @@ from audiorep.verbs.evaluate import check_evaluation, report_and_score
 log = logging.getLogger(__name__)
 
 
+@together
 def pretrain(cfg: DictConfig) -> dict[str, float]:
     """Train, save, evaluate; returns the metrics. Leaves in `out` the model, checkpoint, logs, metrics and report."""
     began, began_cpu = time.monotonic(), time.process_time()
-    out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
-    if cfg.overwrite and not cfg.resume:
-        remove(out, LEFT_BEHIND)
-    corpus = build.open_corpus(cfg, out)
+    out = own_folder(cfg, LEFT_BEHIND)
+    corpus = build.open_corpus(cfg, None if rank() else out)
     nuisance_columns(corpus.manifest.frame, cfg.evaluation.shortcut)  # a wrong name is said before training, not after
     check_evaluation(cfg)
     cfg = build.fill_in_auto(cfg, corpus.manifest)
@@ -59,13 +60,15 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     learner = make_learner(
         cfg, model, windows, out, failures, vocabulary=vocabulary.size, words_hold_labels=words_hold_labels
     )
-    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
+    keep_config(cfg, out)
     fill_backgrounds(cfg, corpus, learner, windows, rows)
     say_what(cfg, learner, model, windows)
     if cfg.dry_run:
         show(rehearse_training(cfg, learner, windows, model, len(corpus.manifest)))
         return {}
     fit(cfg, learner, windows)
+    if not part():
+        return {}
     trained_s, trained_cpu_s = time.monotonic() - began, time.process_time() - began_cpu
     training = facts(cfg, corpus, windows, learner, model, trained_s, trained_cpu_s) | learner.objective.facts
     info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)

@@ -14,13 +14,14 @@ from audiorep.console import progress_bar
 from audiorep.data.resample import multiplicity
 from audiorep.data.sampler import has_label
 from audiorep.data.windows import Windows
+from audiorep.distributed import rank
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.predict import predict
-from audiorep.files import output_folder, remove, write_text
 from audiorep.known import Known, labels_of
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
+from audiorep.processes import own_folder, part, together
 from audiorep.rehearsal import rehearse_training, show
 from audiorep.tasks.base import Task
 from audiorep.training import (
@@ -28,6 +29,7 @@ from audiorep.training import (
     Failures,
     fill_backgrounds,
     fit,
+    keep_config,
     keep_golden,
     make_learner,
     say_what,
@@ -48,18 +50,17 @@ NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": Fals
 """Settings that may be left open and otherwise are numbers, and whether these are whole."""
 
 
+@together
 def train(cfg: DictConfig) -> dict[str, float]:
     """Train a classifier, calibrate it, judge it; returns the metrics. Leaves in `out` the model with its thresholds,
     checkpoint, logs, metrics, predictions and report."""
     began, began_cpu = time.monotonic(), time.process_time()
     check_settings(cfg)
-    out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
-    if cfg.overwrite and not cfg.resume:
-        remove(out, (*LEFT_BEHIND, *ALSO_LEFT))
+    out = own_folder(cfg, (*LEFT_BEHIND, *ALSO_LEFT))
     with build.plain_errors():
         transfer: Transfer = instantiate(cfg.transfer)
         task: Task = instantiate(cfg.task)
-    corpus = task.corpus(cfg, build.open_corpus(cfg, out))
+    corpus = task.corpus(cfg, build.open_corpus(cfg, None if rank() else out))
     known = task.known(cfg, corpus)
     model, parts, inherited = start(cfg, corpus, transfer)
     cfg = build.fill_in_auto(cfg, corpus.manifest) if cfg.init is None else cfg
@@ -80,13 +81,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     learner = make_learner(cfg, model, windows, out, failures, transfer.rates, **told)
     if learner.objective.classifier is None:
         raise no_classifier(cfg)
-    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
+    keep_config(cfg, out)
     fill_backgrounds(cfg, corpus, learner, windows, side)
     say_what(cfg, learner, model, windows)
     if cfg.dry_run:
         show(rehearse_training(cfg, learner, windows, model, len(corpus.manifest)))
         return {}
     fit(cfg, learner, windows)
+    if not part():
+        return {}
     kept = learner.objective.classifier
     assert kept is not None
     parts = {**parts, "encoder": transfer.part(parts["encoder"])}
