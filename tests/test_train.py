@@ -23,6 +23,7 @@ from audiorep.data.budget import Budget
 from audiorep.errors import AudiorepError
 from audiorep.known import Known
 from audiorep.model import load_model
+from audiorep.tasks import calls
 from audiorep.verbs import train as verb
 from audiorep.verbs.export import licence_of
 
@@ -263,7 +264,7 @@ def known_of(monkeypatch) -> list[Known]:
         seen.append(look(cfg, corpus))
         return seen[-1]
 
-    monkeypatch.setattr(verb, "what_is_known", watched)
+    monkeypatch.setattr(calls, "what_is_known", watched)
     return seen
 
 
