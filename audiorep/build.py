@@ -228,12 +228,13 @@ def words_hold_labels(cfg: DictConfig, corpus: Corpus) -> bool:
 
 
 def workers_for(cfg: DictConfig, windows: Windows) -> int:
-    """Loader processes: none where all that is read fits into memory, else one a core, the first left free."""
+    """Loader processes: none where all that is read fits into memory, else one a core of this process's share, the first
+    left free."""
     if cfg.data.workers != "auto":
         return int(cfg.data.workers)
     if windows.rows_fit:
         return 0
-    return max(1, min(8, (os.cpu_count() or 2) - 1))
+    return max(1, min(8, (os.cpu_count() or 2) // cfg.trainer.devices - 1))
 
 
 @contextmanager
