@@ -24,6 +24,7 @@ from audiorep.data.sampler import has_label
 from audiorep.data.splits import Split, make_split
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
 from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary, word_columns
+from audiorep.distributed import neighbours
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.protocol import Sides, make_sides
 from audiorep.evaluate.shortcut import encode as encode_column
@@ -234,7 +235,7 @@ def workers_for(cfg: DictConfig, windows: Windows) -> int:
         return int(cfg.data.workers)
     if windows.rows_fit:
         return 0
-    return max(1, min(8, (os.cpu_count() or 2) // cfg.trainer.devices - 1))
+    return max(1, min(8, (os.cpu_count() or 2) // neighbours() - 1))
 
 
 @contextmanager

@@ -149,8 +149,8 @@ def gone_within(seconds: float, group: int) -> None:
 
 
 def test_ctrl_c_ends_every_process_and_resume_goes_on(model, tmp_path):
-    recordings(tmp_path / "in", 60)
-    given = ["embed", f"model={model}", f"recordings={tmp_path / 'in'}", "hop_s=0.02"]
+    recordings(tmp_path / "in", 24)
+    given = ["embed", f"model={model}", f"recordings={tmp_path / 'in'}", "hop_s=0.004"]
     out = tmp_path / "two"
     command = [sys.executable, "-m", "audiorep", *given, f"out={out}", "workers=2"]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)

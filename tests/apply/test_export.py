@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from toy import PARTS, RATE_HZ, model_of, tone
+from toy import CNN, PARTS, RATE_HZ, model_of, tone
 
 from audiorep.apply.embed import embed_recordings, open_embedder
 from audiorep.apply.export import export, parity
