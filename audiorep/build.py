@@ -24,6 +24,7 @@ from audiorep.data.sampler import has_label
 from audiorep.data.splits import Split, make_split
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
 from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary, word_columns
+from audiorep.distributed import neighbours
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.protocol import Sides, make_sides
 from audiorep.evaluate.shortcut import encode as encode_column
@@ -228,12 +229,13 @@ def words_hold_labels(cfg: DictConfig, corpus: Corpus) -> bool:
 
 
 def workers_for(cfg: DictConfig, windows: Windows) -> int:
-    """Loader processes: none where all that is read fits into memory, else one a core, the first left free."""
+    """Loader processes: none where all that is read fits into memory, else one a core of this process's share, the first
+    left free."""
     if cfg.data.workers != "auto":
         return int(cfg.data.workers)
     if windows.rows_fit:
         return 0
-    return max(1, min(8, (os.cpu_count() or 2) - 1))
+    return max(1, min(8, (os.cpu_count() or 2) // neighbours() - 1))
 
 
 @contextmanager

@@ -165,14 +165,14 @@ def launcher_of(arguments: list[str]) -> tuple[Any, list[str]]:
     """
     from audiorep.launch import Here
 
-    own = [argument for argument in arguments if re.match(r"launcher(\.\w+)*=", argument)]
+    own = [argument for argument in arguments if re.match(r"\+?launcher(\.[\w-]+)*=", argument)]
     if not own:
         return Here(), arguments
     name = dict(argument.split("=", 1) for argument in own).get("launcher", "here")
     known = options("launcher")
     if name not in known:
         raise AudiorepError(f"launcher={name} does not exist{nearest(name, known)}; there are: {', '.join(known)}")
-    keys = [argument.removeprefix("launcher.") for argument in own if not argument.startswith("launcher=")]
+    keys = [argument.replace("launcher.", "", 1) for argument in own if not argument.startswith("launcher=")]
     cfg = compose("launcher", keys, configs() / "launcher" / f"{name}.yaml")
     from hydra.utils import instantiate
     from omegaconf import OmegaConf

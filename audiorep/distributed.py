@@ -5,6 +5,7 @@ the gradient that flows back through `gather` is the sum over ranks of what each
 averages the parameters' gradients: together that is the gradient of one process on the joined batch.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
@@ -26,6 +27,11 @@ def world() -> int:
 def rank() -> int:
     """Number of this process."""
     return dist.get_rank() if world() > 1 else 0
+
+
+def neighbours() -> int:
+    """Number of processes on this machine, this one among them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world())) if world() > 1 else 1
 
 
 class _Gather(torch.autograd.Function):

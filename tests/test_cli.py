@@ -216,6 +216,7 @@ FOR_VIEWS = {
     "two_frontends": "vicreg_branches",
     "mel_and_wave": "vicreg_wave",
     "calls": "supervised",
+    "frames": "supervised",
     "strong": "supervised",
     "two_weak": "pi_model",
     "weak_strong": "fixmatch",

@@ -13,7 +13,8 @@ from onnxes import perch
 from test_cli import refused, run
 from toy import RATE_HZ, tone
 
-from audiorep.apply.export import write_onnx
+from audiorep.apply.facts import facts_of
+from audiorep.apply.waveform_onnx import write_onnx
 from audiorep.cli import compose
 from audiorep.compress import Compress
 from audiorep.encoders.cnn import SmallCnn
@@ -38,7 +39,7 @@ def with_onnx(folder: Path, encoder: torch.nn.Module, part: dict[str, object], f
     info = ModelInfo(RATE_HZ, 0.5, "context", CLASSES, {"multilabel": False, "split": ""})
     parts = {"frontend": MEL, "compress": {"_target_": "audiorep.compress.Compress"}, "encoder": part}
     save_model(model, parts, info, folder)
-    write_onnx(model, info, folder / "model.onnx")
+    write_onnx(model, max(info.window_samples, model.frontend.shortest), folder / "model.onnx", facts_of(model, info))
     return folder
 
 

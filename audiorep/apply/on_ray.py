@@ -69,6 +69,7 @@ class Ray:
     def rows(self, ray: Any, numbers: list[int], jobs: list[Job], work: Work) -> Iterator[dict[str, Any]]:
         """How each of the numbered jobs ended, as it ends; nothing of one whose actor died."""
         context = ray.data.DataContext.get_current()
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a dead actor is told of by the journal
         context.enable_progress_bars = False
         context.max_errored_blocks = -1  # a block is one recording, and `run` misses it
         data = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))

@@ -150,12 +150,12 @@ def gone_within(seconds: float, group: int) -> None:
 
 def test_ctrl_c_ends_every_process_and_resume_goes_on(model, tmp_path):
     recordings(tmp_path / "in", 60)
-    given = ["embed", f"model={model}", f"recordings={tmp_path / 'in'}", "hop_s=0.02"]
+    given = ["embed", f"model={model}", f"recordings={tmp_path / 'in'}", "hop_s=0.004"]
     out = tmp_path / "two"
     command = [sys.executable, "-m", "audiorep", *given, f"out={out}", "workers=2"]
     started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not list(out.glob("parts/[!.]*")):
-        time.sleep(0.05)
+        time.sleep(0.01)
         assert started.poll() is None, started.stderr.read()
     os.killpg(started.pid, signal.SIGINT)  # as a terminal does
     said = started.communicate(timeout=30)[1]
