@@ -18,8 +18,11 @@ def recipe(*overrides):
     return compose("run", list(overrides), recipes() / "ssl_comparison" / "recipe.yaml")
 
 
-OTHER_STUDIES = {f"audiorep.objectives.{name}" for name in ("semi", "mixmatch", "peers", "self_distill", "distill")}
-"""Modules of objectives that train a classifier with few labels, or from a teacher, which this study does not compare."""
+OTHER_STUDIES = {
+    f"audiorep.objectives.{name}" for name in ("semi", "mixmatch", "peers", "self_distill", "distill", "frames")
+}
+"""Modules of objectives that train a classifier with few labels, from a teacher, or of every moment, which this study does
+not compare."""
 
 
 def module_of(name: str) -> str:
