@@ -85,6 +85,7 @@ def test_detect_goes_on_and_leaves_out_what_is_broken(trained, songs, tmp_path, 
     assert "threshold" in refused(capsys, *given, "resume=true", "threshold=0.9")
 
 
+@pytest.mark.slow  # tests/apply/test_bundle.py compares their outputs
 def test_a_bundle_detects_as_its_run_does(trained, songs, tmp_path):
     assert run("export", f"model={trained}", f"out={tmp_path / 'bundle'}") == 0
     tables = []
