@@ -90,7 +90,7 @@ def pair():
         cfg.trainer.devices = WORLD
         for queue in asked:
             queue.put((verb, cfg, apart))
-        return [queue.get(timeout=200) for queue in answers]
+        return [queue.get(timeout=280) for queue in answers]
 
     yield ask
     for queue in asked:
