@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import DictConfig
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,11 +22,13 @@ from audiorep.data.manifest import write_manifest
 from audiorep.errors import AudioError
 from audiorep.evaluate.calibrate import fit_temperature, probabilities
 from audiorep.evaluate.events import COLUMNS, Tolerance, count, f1, scores
-from audiorep.evaluate.timeline import timeline, write_timeline
+from audiorep.evaluate.figures import write_figure
+from audiorep.evaluate.timeline import timeline
 from audiorep.files import write_json
 from audiorep.known import Known
-from audiorep.model import Model, ModelInfo
+from audiorep.model import Model
 from audiorep.shown import cell
+from audiorep.tasks.base import Trained
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +45,18 @@ PICTURED_S = 5.0
 
 
 def judge_frames(
-    cfg: DictConfig,
-    corpus: build.Corpus,
-    known: Known,
-    calls: pd.DataFrame,
-    tolerance: Tolerance,
-    annotated: Annotated,
-    shape: Reporting,
-    model: Model,
-    info: ModelInfo,
-    notes: list[str],
-    out: Path,
+    trained: Trained, calls: pd.DataFrame, tolerance: Tolerance, annotated: Annotated, shape: Reporting
 ) -> dict[str, float]:
     """Listen to the recordings of both sides; choose temperature and thresholds on one, and score the calls of the other.
 
     Args:
-        corpus: recordings. calls: path, start_s, end_s, label of all of them. annotated: the same by the recordings' numbers.
+        calls: path, start_s, end_s, label of all of them. annotated: the same by the recordings' numbers.
         shape: gaps and lengths of calls, as the training side has them.
     """
-    scorer = scorer_of(model, info, build.device_of(cfg.trainer.accelerator))
+    cfg, corpus, known, model, notes, out = (
+        trained.cfg, trained.corpus, trained.known, trained.model, trained.notes, trained.out,
+    )  # fmt: skip
+    scorer = scorer_of(model, trained.info, build.device_of(cfg.trainer.accelerator))
     paths = corpus.manifest.frame["path"].to_numpy(dtype=str)
     rows = np.concatenate([known.calibration, corpus.split.test])
     logits: dict[str, np.ndarray] = {}
@@ -131,7 +125,7 @@ def draw(
         spec = model.frontend.picture(seen)[0, 0].float().numpy()
     rows = [("annotated", here), ("detected", there)]
     band_hz = model.frontend.shown.band_hz.tolist()
-    write_timeline(timeline(spec, start_s, end_s, band_hz, rows, classes, Path(busiest).name), path)
+    write_figure(timeline(spec, start_s, end_s, band_hz, rows, classes, Path(busiest).name), path, dpi=110)
 
 
 def temperature_of(

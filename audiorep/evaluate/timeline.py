@@ -1,7 +1,6 @@
 """A stretch of a recording with what is annotated in it and what was detected, one above the other."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from audiorep.evaluate.figures import HUES
-from audiorep.files import atomic
 
 
 def timeline(
@@ -52,9 +50,3 @@ def timeline(
         axes.spines[["top", "right"]].set_visible(False)
     below.set_xlim(start_s, end_s)
     return figure
-
-
-def write_timeline(figure: Figure, path: Path) -> None:
-    """As a PNG."""
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")

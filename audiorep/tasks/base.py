@@ -1,5 +1,7 @@
 """What a training stage is about: calls cut out of recordings, or every moment of a recording."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from omegaconf import DictConfig
@@ -11,10 +13,22 @@ from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, what it was trained on, and where it is told of; `notes` grows with what a user should know."""
+
+    cfg: DictConfig
+    corpus: build.Corpus
+    known: Known
+    model: Model
+    info: ModelInfo
+    notes: list[str]
+    learner: Learner
+    out: Path
+
+
 class Task(Protocol):
     """From a corpus to rows that are learned from, and from a trained model to what is told of it."""
-
-    framewise: bool
 
     def corpus(self, cfg: DictConfig, corpus: build.Corpus) -> build.Corpus:
         """The corpus in rows that windows are cut from."""
@@ -28,16 +42,6 @@ class Task(Protocol):
         """What the objective is told besides what windows tell: keys of `Setting`."""
         ...
 
-    def judge(
-        self,
-        cfg: DictConfig,
-        corpus: build.Corpus,
-        known: Known,
-        model: Model,
-        info: ModelInfo,
-        notes: list[str],
-        learner: Learner,
-        out: Any,
-    ) -> dict[str, float]:
+    def judge(self, trained: Trained) -> dict[str, float]:
         """Calibrate, score, leave thresholds, metrics and pictures in `out`; returns the metrics."""
         ...

@@ -1,6 +1,5 @@
 """Rows are calls (or clips) with a label, and a window is named as a whole."""
 
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -8,15 +7,13 @@ from omegaconf import DictConfig
 from audiorep import build
 from audiorep.data.windows import Windows
 from audiorep.known import Known, what_is_known
-from audiorep.learner import Learner
-from audiorep.model import Model, ModelInfo
+from audiorep.model import Model
+from audiorep.tasks.base import Trained
 from audiorep.verdict import judge
 
 
 class Calls:
     """As the manifest has them."""
-
-    framewise = False
 
     def corpus(self, cfg: DictConfig, corpus: build.Corpus) -> build.Corpus:
         return corpus
@@ -27,15 +24,8 @@ class Calls:
     def facts(self, windows: Windows, model: Model) -> dict[str, Any]:
         return {}
 
-    def judge(
-        self,
-        cfg: DictConfig,
-        corpus: build.Corpus,
-        known: Known,
-        model: Model,
-        info: ModelInfo,
-        notes: list[str],
-        learner: Learner,
-        out: Path,
-    ) -> dict[str, float]:
-        return judge(cfg, corpus, known, model, info, notes, out, learner.objective.pooling, learner.views)
+    def judge(self, trained: Trained) -> dict[str, float]:
+        t, learner = trained, trained.learner
+        return judge(
+            t.cfg, t.corpus, t.known, t.model, t.info, t.notes, t.out, learner.objective.pooling, learner.views
+        )

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.events import Tolerance
 from audiorep.known import Known
-from audiorep.learner import Learner
-from audiorep.model import Model, ModelInfo
+from audiorep.model import Model
+from audiorep.tasks.base import Trained
 from audiorep.verdict_frames import customary, judge_frames
 
 log = logging.getLogger(__name__)
@@ -38,8 +37,6 @@ class Frames:
         AudiorepError: fewer than two recordings are annotated, one stands on both sides of the split, or a budget of
             labels is asked for that would leave calls of a recording out.
     """
-
-    framewise = True
 
     def __init__(self, onset_s: float = 0.01, iou: float = 0.5) -> None:
         self.tolerance = Tolerance(onset_s, iou)
@@ -149,19 +146,9 @@ class Frames:
         order = order[(recording[order] >= 0) & (label[order] >= 0)]
         return Annotated(recording[order], label[order], first[order], last[order], len(paths), len(self.classes))
 
-    def judge(
-        self,
-        cfg: DictConfig,
-        corpus: build.Corpus,
-        known: Known,
-        model: Model,
-        info: ModelInfo,
-        notes: list[str],
-        learner: Learner,
-        out: Path,
-    ) -> dict[str, float]:
-        paths = corpus.manifest.frame["path"].to_numpy(dtype=str)
-        learned = self.annotated(paths[np.concatenate([known.train, known.calibration])], info.sample_rate_hz)
-        annotated = self.annotated(paths, info.sample_rate_hz)
-        shape = customary(learned, info.sample_rate_hz)
-        return judge_frames(cfg, corpus, known, self.calls, self.tolerance, annotated, shape, model, info, notes, out)
+    def judge(self, trained: Trained) -> dict[str, float]:
+        paths, known = trained.corpus.manifest.frame["path"].to_numpy(dtype=str), trained.known
+        rate_hz = trained.info.sample_rate_hz
+        learned = self.annotated(paths[np.concatenate([known.train, known.calibration])], rate_hz)
+        shape = customary(learned, rate_hz)
+        return judge_frames(trained, self.calls, self.tolerance, self.annotated(paths, rate_hz), shape)

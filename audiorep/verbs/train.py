@@ -23,7 +23,7 @@ from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
 from audiorep.processes import own_folder, part, together
 from audiorep.rehearsal import rehearse_training, show
-from audiorep.tasks.base import Task
+from audiorep.tasks.base import Task, Trained
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
@@ -103,7 +103,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     save_model(trained, parts, info, out)
     keep_golden(windows, out, cfg.seed)
     notes = [*corpus.notes, *known.notes, *failures.notes]
-    return task.judge(cfg, corpus, known, trained, info, notes, learner, out)
+    return task.judge(Trained(cfg, corpus, known, trained, info, notes, learner, out))
 
 
 def start(
