@@ -33,7 +33,7 @@ class Log(nn.Module):
                 self.offset.fill_(float(positive.float().quantile(self.quantile).clamp_min(1e-12)))
 
     def forward(self, power: Spec) -> Spec:
-        return torch.log(power + self.offset)
+        return (power + self.offset).log_()
 
     def inverse(self, x: Spec) -> Spec:
         """``exp(x) - offset``, at least 0."""
@@ -150,7 +150,7 @@ class FixedNorm(nn.Module):
         self.std.copy_(x.std(over, keepdim=True).clamp_min(1e-5))
 
     def forward(self, x: Spec) -> Spec:
-        return (x - self.mean) / (self.spread * self.std)
+        return (x - self.mean).div_(self.spread * self.std)
 
     def inverse(self, x: Spec) -> Spec:
         """``x spread std + mean``."""

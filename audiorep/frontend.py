@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiorep.errors import AudiorepError
+from audiorep.mel import hz_to_mel, mel_filterbank, mel_to_hz, triangles
+from audiorep.spectra import Part, in_cache, parts_of, suits
 from audiorep.types import Spec, Wave
 
 
@@ -20,49 +22,6 @@ def one_of(name: str, value: str | None, choices: Sequence[str | None]) -> None:
     """Refuse a value that is not among the choices, by the name of its key."""
     if value not in choices:
         raise AudiorepError(f"{name}={value}: say one of {', '.join('null' if c is None else c for c in choices)}")
-
-
-def hz_to_mel(hz: Float[Tensor, "*s"], scale: str = "htk") -> Float[Tensor, "*s"]:
-    """Frequency in Hz to mel.
-
-    HTK: ``m = 2595 log10(1 + f / 700)`` (O'Shaughnessy 1987). Slaney: linear below 1 kHz with 200/3 Hz a mel, above it
-    logarithmic with 27 mels per factor 6.4 (Slaney, Auditory Toolbox, Interval Research TR 1998-010).
-    """
-    if scale == "htk":
-        return 2595.0 * torch.log10(1.0 + hz / 700.0)
-    log_part = 15.0 + torch.log(hz.clamp_min(1e-9) / 1000.0) * (27.0 / math.log(6.4))
-    return torch.where(hz < 1000.0, hz * (3.0 / 200.0), log_part)
-
-
-def mel_to_hz(mel: Float[Tensor, "*s"], scale: str = "htk") -> Float[Tensor, "*s"]:
-    """Inverse of `hz_to_mel`."""
-    if scale == "htk":
-        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
-    return torch.where(mel < 15.0, mel * (200.0 / 3.0), 1000.0 * torch.exp((mel - 15.0) * (math.log(6.4) / 27.0)))
-
-
-def mel_filterbank(
-    sample_rate_hz: int,
-    n_fft: int,
-    bands: int,
-    f_min_hz: float,
-    f_max_hz: float,
-    scale: str = "htk",
-    norm: str | None = None,
-) -> Float[Tensor, "f bins"]:
-    """Triangular filters [bands, n_fft // 2 + 1] whose corners are equally spaced in mel.
-
-    ``norm="slaney"`` divides each filter by half its width in Hz, so that all have the same area. Equal to
-    ``librosa.filters.mel`` (float64 inside, float32 out).
-    """
-    bins_hz = torch.linspace(0.0, sample_rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
-    edges = hz_to_mel(torch.tensor([f_min_hz, f_max_hz], dtype=torch.float64), scale)
-    corners = mel_to_hz(torch.linspace(float(edges[0]), float(edges[1]), bands + 2, dtype=torch.float64), scale)
-    low, centre, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-    filters = torch.minimum((bins_hz - low) / (centre - low), (high - bins_hz) / (high - centre)).clamp_min(0.0)
-    if norm == "slaney":
-        filters = filters * (2.0 / (high - low))
-    return filters.float()
 
 
 def check_band(f_min_hz: float, f_max_hz: float, sample_rate_hz: int) -> None:
@@ -217,11 +176,58 @@ class Stft(FrontEnd):
         """From all bins to the bands of this front-end."""
         return power[:, self.first_bin : self.last_bin]
 
+    @property
+    def band_count(self) -> int:
+        """f, the bands of what comes out."""
+        return len(self.band_hz)
+
+    @property
+    def padding(self) -> int:
+        """Zeros before and after a wave, in samples."""
+        return self.n_fft // 2 if self.center else 0
+
+    @property
+    def frame_length(self) -> int:
+        """Samples that a frame is cut with, for `write_frames`."""
+        return self.n_fft
+
+    def write_frames(self, cut: Float[Tensor, "k n frame"], out: Float[Tensor, "k n n_fft"]) -> None:
+        """Frames as they are cut from a wave, made ready for the transform."""
+        before = (self.n_fft - self.win_length) // 2  # torch.stft centres a short window in the transform
+        torch.mul(cut, F.pad(self.window, (before, self.n_fft - self.win_length - before)), out=out)
+
+    def write_bands(self, power: Float[Tensor, "m bins"], out: Float[Tensor, "f m"]) -> None:
+        """`bands`, into a tensor that is there."""
+        out.copy_(power[:, self.first_bin : self.last_bin].T)
+
     def forward(self, wave: Wave) -> Spec:
+        self.check_length(wave.shape[1])
+        if suits(wave, self.window):
+            return in_cache(self, wave)[:, None]
         return self.bands(self.power(wave))[:, None]
 
 
-class Mel(Stft):
+class Filtered(Stft):
+    """A power spectrogram times `filters` [f, bins]: what `Mel` and `KaldiFbank` have in common."""
+
+    filters: Tensor
+    parts: list[Part]
+
+    def set_filters(self, filters: Float[Tensor, "f bins"], centres_hz: Float[Tensor, " f"]) -> None:
+        """Take the filters and the frequency that each stands for."""
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("band_hz", centres_hz.float(), persistent=False)
+        self.parts = parts_of(filters)
+
+    def bands(self, power: Float[Tensor, "b bins n"]) -> Float[Tensor, "b f n"]:
+        return self.filters.to(power.dtype) @ power
+
+    def write_bands(self, power: Float[Tensor, "m bins"], out: Float[Tensor, "f m"]) -> None:
+        for part in self.parts:
+            torch.mm(part.weights, power[:, part.bins].T, out=out[part.bands])
+
+
+class Mel(Filtered):
     """Mel power spectrogram: `Stft` times a triangular filterbank; HTK or Slaney scale. Wave [b t] -> Spec [b 1 f n].
 
     Arguments as `Stft`, and `bands` (number of filters), `scale` and `norm` as `mel_filterbank`. Where n_fft is None it
@@ -261,15 +267,10 @@ class Mel(Stft):
             )
         edges = hz_to_mel(torch.tensor([f_min_hz, f_max_hz], dtype=torch.float64), scale)
         centres = torch.linspace(float(edges[0]), float(edges[1]), bands + 2, dtype=torch.float64)[1:-1]
-        self.register_buffer("band_hz", mel_to_hz(centres, scale).float(), persistent=False)
-        self.register_buffer("filters", filters, persistent=False)
-        self.filters: Tensor
-
-    def bands(self, power: Float[Tensor, "b bins n"]) -> Float[Tensor, "b f n"]:
-        return self.filters.to(power.dtype) @ power
+        self.set_filters(filters, mel_to_hz(centres, scale))
 
 
-class KaldiFbank(Stft):
+class KaldiFbank(Filtered):
     """Kaldi's filterbank energies, as Audio-MAE, BEATs and EAT use them; power (take the log with `Compress`).
 
     Per frame: subtract the mean, pre-emphasis ``x[s] - 0.97 x[s-1]`` (the first sample against itself), symmetric Hann
@@ -308,12 +309,21 @@ class KaldiFbank(Stft):
         edges = mel(torch.tensor([f_min_hz, f_max_hz], dtype=torch.float64))
         corners = torch.linspace(float(edges[0]), float(edges[1]), bands + 2, dtype=torch.float64)
         bins = mel(torch.linspace(0.0, sample_rate_hz / 2, self.n_fft // 2 + 1, dtype=torch.float64))
-        low, centre, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
-        filters = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp_min(0.0)
+        filters = triangles(bins, corners)
         filters[:, -1] = 0.0  # Kaldi leaves the Nyquist bin out
-        self.register_buffer("filters", filters.float(), persistent=False)
-        self.register_buffer("band_hz", (700.0 * torch.expm1(corners[1:-1] / 1127.0)).float(), persistent=False)
-        self.filters: Tensor
+        self.set_filters(filters.float(), 700.0 * torch.expm1(corners[1:-1] / 1127.0))
+
+    @property
+    def frame_length(self) -> int:
+        return self.win_length
+
+    def write_frames(self, cut: Float[Tensor, "k n frame"], out: Float[Tensor, "k n n_fft"]) -> None:
+        frames = (cut - cut.mean(2, keepdim=True)).mul_(self.gain)
+        ready = out[..., : self.win_length]
+        torch.sub(frames[..., 1:], frames[..., :-1], alpha=self.preemphasis, out=ready[..., 1:])
+        torch.mul(frames[..., :1], 1.0 - self.preemphasis, out=ready[..., :1])
+        ready.mul_(self.window)
+        out[..., self.win_length :].zero_()
 
     def power(self, wave: Wave) -> Float[Tensor, "b bins n"]:
         self.check_length(wave.shape[1])
@@ -335,9 +345,6 @@ class KaldiFbank(Stft):
         if samples < self.win_length:
             super().check_length(samples)
 
-    def bands(self, power: Float[Tensor, "b bins n"]) -> Float[Tensor, "b f n"]:
-        return self.filters.to(power.dtype) @ power
-
 
 class Convolved(nn.Module):
     """A spectrogram whose transform is one strided convolution with its `kernel`: Wave [b t] -> Spec [b 1 f n].
@@ -351,9 +358,9 @@ class Convolved(nn.Module):
         self.frontend = frontend
         self.register_buffer("kernel", frontend.kernel().flatten(0, 1)[:, None].float(), persistent=False)
         self.kernel: Tensor
-        self.padding = frontend.n_fft // 2 if frontend.center else 0
 
     def forward(self, wave: Wave) -> Spec:
-        parts = F.conv1d(wave[:, None], self.kernel, stride=self.frontend.hop_length, padding=self.padding)
+        stride, padding = self.frontend.hop_length, self.frontend.padding
+        parts = F.conv1d(wave[:, None], self.kernel, stride=stride, padding=padding)
         real, imaginary = parts.chunk(2, dim=1)
         return self.frontend.bands(real.square() + imaginary.square())[:, None]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from audiorep import types
-from audiorep.augment.base import Augment
+from audiorep.augment.base import Augment, apply_all
 from audiorep.compress import Compress
 from audiorep.errors import AudiorepError
 from audiorep.frontend import FrontEnd
@@ -97,13 +97,7 @@ class Views(nn.Module):
                 else:
                     shared = self.frontend(wave) if shared is None else shared
                     power = shared
-                spec = compress(apply_all(branch.power, power, rng))
-                views[name].append(apply_all(branch.spec, spec, rng))
+                power = apply_all(branch.power, power, rng)
+                spec = compress(power)
+                views[name].append(apply_all(branch.spec, spec, rng, owned=spec.data_ptr() != power.data_ptr()))
         return views
-
-
-def apply_all(augments: Any, x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Apply augmentations one after the other."""
-    for augment in augments.children():
-        x = augment(x, rng)
-    return x

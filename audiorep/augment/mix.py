@@ -18,6 +18,8 @@ class MixPower(Augment):
     spectrograms back in the linear domain with past inputs; here the other inputs are those of the batch.
     """
 
+    local = False
+
     def __init__(self, ratio: float = 0.4, match: bool = True, p: float = 1.0) -> None:
         super().__init__(p)
         self.ratio, self.match = ratio, match

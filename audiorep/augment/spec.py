@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from audiorep.augment.base import Augment, Params, band_mask, per_sample, uniform
+from audiorep.augment.base import Augment, InPlace, Params, fill_boxes, fill_stretches, per_sample, shift, uniform
 from audiorep.distributed import mine, world
 from audiorep.errors import AudiorepError
 from audiorep.types import Spec
 
 
-class TimeMask(Augment):
+class TimeMask(InPlace):
     """Replace `count` stretches of frames, each up to `fraction` of the length, by `value`.
 
     Source: SpecAugment, Park et al. 2019, arXiv:1904.08779, section 2.
@@ -32,14 +32,9 @@ class TimeMask(Augment):
         width = (draws[0] * (self.fraction * length + 1)).long().clamp_max(length)
         return {"width": width, "start": (draws[1] * (length - width + 1)).long()}
 
-    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
-        length = x.shape[self.axis]
-        mask = torch.zeros(len(x), length, dtype=torch.bool, device=x.device)
-        for start, width in zip(params["start"].unbind(1), params["width"].unbind(1), strict=True):
-            mask |= band_mask(start, width, length)
-        shape = [len(x), 1, 1, 1]
-        shape[self.axis] = length
-        return x.masked_fill(mask.view(shape), self.value)
+    def apply_(self, x: Spec, **params: Tensor) -> Spec:
+        fill_stretches(x, params["start"], params["width"], self.axis, self.value)
+        return x
 
 
 class FrequencyMask(TimeMask):
@@ -48,7 +43,7 @@ class FrequencyMask(TimeMask):
     axis = 2
 
 
-class Cutout(Augment):
+class Cutout(InPlace):
     """Replace `count` boxes by `value`; the sides of each are uniform in `frequency` and `time`, parts of bands and frames.
 
     A box lies wholly within the spectrogram and has one cell at least.
@@ -85,13 +80,9 @@ class Cutout(Augment):
             params[f"start_{name}"] = (draws[1] * (length - width + 1)).long()
         return params
 
-    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
-        out = x
-        boxes = zip(*(params[name].unbind(1) for name in ("start_f", "width_f", "start_t", "width_t")), strict=True)
-        for start_f, width_f, start_t, width_t in boxes:
-            bands, frames = band_mask(start_f, width_f, x.shape[2]), band_mask(start_t, width_t, x.shape[3])
-            out = out.masked_fill((bands[:, :, None] & frames[:, None])[:, None], self.value)
-        return out
+    def apply_(self, x: Spec, **params: Tensor) -> Spec:
+        fill_boxes(x, value=self.value, **params)
+        return x
 
 
 class RandomResizeCrop(Augment):
@@ -114,7 +105,8 @@ class RandomResizeCrop(Augment):
     ) -> None:
         super().__init__(p)
         self.frequency, self.time, self.virtual, self.output = frequency, time, virtual, output
-        if p < 1.0 and tuple(output) != (1.0, 1.0):
+        self.local = tuple(output) == (1.0, 1.0)
+        if p < 1.0 and not self.local:
             raise AudiorepError("RandomResizeCrop: with output below 1 every sample is cropped, so p must be 1")
 
     def sample(self, x: Spec, rng: torch.Generator) -> Params:
@@ -142,7 +134,7 @@ class RandomResizeCrop(Augment):
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-class Fader(Augment):
+class Fader(InPlace):
     """Add a plane that rises or falls linearly over time (and over frequency): fading in or out, a tilted response.
 
     The two ends of each axis are uniform in [-strength, strength], in standard deviations of the corpus.
@@ -162,17 +154,19 @@ class Fader(Augment):
             "frequency": draws[2:].T * self.frequency_strength,
         }
 
-    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
-        out = x
-        for ends, axis in ((params["time"], 3), (params["frequency"], 2)):
-            ramp = torch.linspace(0.0, 1.0, x.shape[axis], device=x.device, dtype=x.dtype)
-            shape = [1, 1, 1, 1]
-            shape[axis] = -1
-            out = out + torch.lerp(per_sample(ends[:, 0], x), per_sample(ends[:, 1], x), ramp.view(shape))
-        return out
+    def apply_(self, x: Spec, **params: Tensor) -> Spec:
+        for strength, ends, axis in (
+            (self.strength, params["time"], 3), (self.frequency_strength, params["frequency"], 2),
+        ):  # fmt: skip
+            if strength:
+                ramp = torch.linspace(0.0, 1.0, x.shape[axis], device=x.device, dtype=x.dtype)
+                shape = [1, 1, 1, 1]
+                shape[axis] = -1
+                x.add_(torch.lerp(per_sample(ends[:, 0], x), per_sample(ends[:, 1], x), ramp.view(shape)))
+        return x
 
 
-class FrequencyShift(Augment):
+class FrequencyShift(InPlace):
     """Shift all bands up or down by up to `fraction` of them; bands shifted in are zero. On a mel axis: a pitch shift."""
 
     def __init__(self, fraction: float = 0.1, p: float = 1.0) -> None:
@@ -183,8 +177,6 @@ class FrequencyShift(Augment):
         most = math.floor(self.fraction * x.shape[2])
         return {"bands": uniform(x, rng, -most - 0.5, most + 0.5).round().long()}
 
-    def apply_to(self, x: Spec, **params: Tensor) -> Spec:
-        source = torch.arange(x.shape[2], device=x.device) - params["bands"][:, None]
-        inside = (source >= 0) & (source < x.shape[2])
-        index = source.clamp(0, x.shape[2] - 1)[:, None, :, None].expand_as(x)
-        return x.gather(2, index) * inside[:, None, :, None]
+    def apply_(self, x: Spec, **params: Tensor) -> Spec:
+        shift(x, params["bands"], 2)
+        return x

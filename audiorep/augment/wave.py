@@ -1,12 +1,19 @@
 """Augmentations of waves [b t]."""
 
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audiorep.augment.base import Augment, Params, uniform
-from audiorep.distributed import randn
-from audiorep.types import Wave
+from audiorep.augment.base import Augment, InPlace, Params, shift, uniform
+from audiorep.types import Wave, generator
+
+NOISE_SAMPLES = 2**17
+"""Of each colour of noise in a bank; it goes round."""
+
+COLOURS = 17
+"""In a bank, evenly spaced."""
 
 
 class Crop(Augment):
@@ -14,6 +21,8 @@ class Crop(Augment):
 
     Draws: start, in samples, uniform over all places.
     """
+
+    local = False
 
     def __init__(self, fraction: float = 0.8) -> None:
         super().__init__()
@@ -28,7 +37,7 @@ class Crop(Augment):
         return x.gather(1, params["start"][:, None] + torch.arange(length, device=x.device))
 
 
-class Gain(Augment):
+class Gain(InPlace):
     """``x 10^(gain_db / 20)`` with gain_db uniform in [low_db, high_db]."""
 
     def __init__(self, low_db: float = -6.0, high_db: float = 6.0, p: float = 1.0) -> None:
@@ -38,11 +47,11 @@ class Gain(Augment):
     def sample(self, x: Wave, rng: torch.Generator) -> Params:
         return {"gain_db": uniform(x, rng, self.low_db, self.high_db)}
 
-    def apply_to(self, x: Wave, **params: Tensor) -> Wave:
-        return x * (10.0 ** (params["gain_db"] / 20.0))[:, None]
+    def apply_(self, x: Wave, **params: Tensor) -> Wave:
+        return x.mul_((10.0 ** (params["gain_db"] / 20.0))[:, None])
 
 
-class Shift(Augment):
+class Shift(InPlace):
     """Shift in time by up to `fraction` of the length either way; what is shifted in is silence."""
 
     def __init__(self, fraction: float = 0.1, p: float = 1.0) -> None:
@@ -53,17 +62,17 @@ class Shift(Augment):
         most = self.fraction * x.shape[1]
         return {"samples": uniform(x, rng, -most, most).round().long()}
 
-    def apply_to(self, x: Wave, **params: Tensor) -> Wave:
-        source = torch.arange(x.shape[1], device=x.device) - params["samples"][:, None]
-        inside = (source >= 0) & (source < x.shape[1])
-        return x.gather(1, source.clamp(0, x.shape[1] - 1)) * inside
+    def apply_(self, x: Wave, **params: Tensor) -> Wave:
+        shift(x, params["samples"], 1)
+        return x
 
 
-class ColouredNoise(Augment):
+class ColouredNoise(InPlace):
     """Add noise with power spectrum ``1 / f^colour`` at a drawn signal-to-noise ratio.
 
-    colour is uniform in [low, high] (0 white, 1 pink, 2 brown, negative blue), the SNR uniform in [low_db, high_db]
-    relative to the power of each wave. Silent waves stay silent.
+    colour is uniform among 17 values from `colour_low` to `colour_high` (0 white, 1 pink, 2 brown, negative blue), the SNR
+    uniform in [low_db, high_db] relative to the power of each wave. Silent waves stay silent.
+    The noise is a stretch of a bank, from a random place on: drawing it anew would take longer than all the rest.
     """
 
     def __init__(
@@ -76,23 +85,22 @@ class ColouredNoise(Augment):
     ) -> None:
         super().__init__(p)
         self.low_db, self.high_db = low_db, high_db
-        self.colour_low, self.colour_high = colour_low, colour_high
+        self.colours = torch.linspace(colour_low, colour_high, 1 if colour_low == colour_high else COLOURS)
+        self.register_buffer("bank", noise_bank(colour_low, colour_high), persistent=False)
+        self.bank: Tensor
 
     def sample(self, x: Wave, rng: torch.Generator) -> Params:
         return {
             "snr_db": uniform(x, rng, self.low_db, self.high_db),
-            "colour": uniform(x, rng, self.colour_low, self.colour_high),
-            "white": randn(*x.shape, rng=rng, device=x.device).to(x.dtype),
+            "colour": (uniform(x, rng) * len(self.bank)).long(),
+            "start": (uniform(x, rng) * self.bank.shape[1]).long(),
         }
 
-    def apply_to(self, x: Wave, **params: Tensor) -> Wave:
-        spectrum = torch.fft.rfft(params["white"])
-        bins = torch.arange(spectrum.shape[1], device=x.device, dtype=x.dtype).clamp_min(1.0)
-        noise = torch.fft.irfft(spectrum * bins ** (-params["colour"] / 2.0)[:, None], n=x.shape[1])
-        return add_at_snr(x, noise, params["snr_db"])
+    def apply_(self, x: Wave, **params: Tensor) -> Wave:
+        return add_at_snr(x, stretches(self.bank, params["colour"], params["start"], x.shape[1]), params["snr_db"])
 
 
-class BackgroundMix(Augment):
+class BackgroundMix(InPlace):
     """Add a random stretch of real background at a drawn signal-to-noise ratio, uniform in [low_db, high_db].
 
     The bank [m t'] of background waves, at the model's rate, is given once with `fill`. A wave longer than the bank's
@@ -115,17 +123,43 @@ class BackgroundMix(Augment):
         which = (uniform(x, rng) * len(self.bank)).long()
         spare = max(0, self.bank.shape[1] - x.shape[1])
         start = (uniform(x, rng) * (spare + 1)).long().clamp_max(spare)
-        position = (start[:, None] + torch.arange(x.shape[1], device=x.device)) % self.bank.shape[1]
-        noise = self.bank[which[:, None], position].to(x.dtype)
-        return {"snr_db": uniform(x, rng, self.low_db, self.high_db), "noise": noise}
+        return {"snr_db": uniform(x, rng, self.low_db, self.high_db), "which": which, "start": start}
 
-    def apply_to(self, x: Wave, **params: Tensor) -> Wave:
-        return add_at_snr(x, params["noise"], params["snr_db"])
+    def apply_(self, x: Wave, **params: Tensor) -> Wave:
+        return add_at_snr(x, stretches(self.bank, params["which"], params["start"], x.shape[1]), params["snr_db"])
+
+
+@cache
+def noise_bank(colour_low: float, colour_high: float) -> Float[Tensor, "colours samples"]:
+    """Noise of each colour, of power 1, whose end goes on with its beginning; always the same.
+
+    White noise, each bin of its transform times ``k^(-colour / 2)``, k the bin's number (the first: 1).
+    """
+    colours = torch.linspace(colour_low, colour_high, 1 if colour_low == colour_high else COLOURS)
+    spectrum = torch.fft.rfft(torch.randn(len(colours), NOISE_SAMPLES, generator=generator(0)))
+    bins = torch.arange(spectrum.shape[1], dtype=torch.float32).clamp_min(1.0)
+    noise = torch.fft.irfft(spectrum * bins ** (-colours[:, None] / 2.0), n=NOISE_SAMPLES)
+    return noise / noise.square().mean(1, keepdim=True).sqrt()
+
+
+def stretches(bank: Float[Tensor, "m samples"], which: Tensor, start: Tensor, length: int) -> Float[Tensor, "b length"]:
+    """`length` samples of the bank's waves `which` [b] from `start` [b] on; behind the last comes the first again."""
+    if bank.device.type != "cpu":
+        place = (start[:, None] + torch.arange(length, device=bank.device)) % bank.shape[1]
+        return bank[which[:, None], place]
+    out = torch.empty(len(which), length)
+    for wave, row, first in zip(out, which.tolist(), start.tolist(), strict=True):
+        done = 0
+        while done < length:
+            part = bank[row, first : first + length - done]
+            wave[done : done + len(part)] = part
+            done, first = done + len(part), 0
+    return out
 
 
 def add_at_snr(x: Wave, noise: Wave, snr_db: Tensor) -> Wave:
-    """``x + g noise`` with g such that the power of x over that of ``g noise`` is `snr_db`."""
+    """Add ``g noise`` to x, g such that the power of x over that of ``g noise`` is `snr_db`; x and noise are changed."""
     power = x.square().mean(1)
     noise_power = noise.square().mean(1).clamp_min(1e-20)
     gain = (power / noise_power * 10.0 ** (-snr_db / 10.0)).sqrt()
-    return x + gain[:, None] * noise
+    return x.add_(noise.mul_(gain[:, None]))

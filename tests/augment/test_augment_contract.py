@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from audiorep.augment import known, mix, spec, wave
+from audiorep.augment import base, known, mix, spec, wave
 from audiorep.types import generator
 
 WAVES = [wave.Crop(), wave.Gain(), wave.Shift(), wave.ColouredNoise(), wave.BackgroundMix()]
@@ -31,6 +31,51 @@ def test_same_parameters_same_output_and_the_input_is_untouched(augment):
     params = augment.sample(x, generator(1))
     assert torch.equal(augment.apply_to(x, **params), augment.apply_to(x, **params))
     assert torch.equal(x, before)
+
+
+def test_a_tensor_of_our_own_may_be_changed_and_the_result_is_the_same(augment):
+    x = example(augment)
+    params = augment.sample(x, generator(1))
+    wanted = augment.apply_to(x, **params)
+    assert wanted.data_ptr() != x.data_ptr()
+    assert torch.equal(augment.apply_(x.clone(), **params), wanted)
+    for p in (0.4, 1.0):
+        augment.p, whole = p, augment.p
+        if augment.local or p == 1.0:
+            assert torch.equal(augment(x.clone(), generator(2), owned=True), augment(x, generator(2)))
+        augment.p = whole
+
+
+@pytest.mark.parametrize("few_bytes", [1, 20_000, 2**30])
+def test_a_few_samples_at_a_time_are_augmented_as_all_at_once(few_bytes, monkeypatch):
+    monkeypatch.setattr(base, "CACHED_BYTES", few_bytes)
+    for chain, x in ((WAVES[1:4], example(WAVES[1])), (SPECS[:1] + SPECS[3:5], example(SPECS[0]))):
+        before = x.clone()
+        wanted, rng = x, generator(4)
+        for augment in chain:
+            wanted = augment(wanted, rng)
+        torch.testing.assert_close(base.apply_all(chain, x, generator(4)), wanted)
+        assert torch.equal(x, before)
+        torch.testing.assert_close(base.apply_all(chain, x.clone(), generator(4), owned=True), wanted)
+        assert torch.equal(base.apply_all([], x, generator(4)), x)
+
+
+def test_what_changes_the_shape_or_looks_at_other_samples_sees_the_whole_batch(monkeypatch):
+    monkeypatch.setattr(base, "CACHED_BYTES", 1)
+    crop = spec.RandomResizeCrop(output=(0.5, 0.5))
+    assert not crop.local and not mix.MixPower.local and not wave.Crop.local
+    x = example(SPECS[0])
+    assert base.apply_all([mix.MixPower(), crop], x, generator(0)).shape == (6, 1, 16, 24)
+    both = base.apply_all([wave.Crop(0.5), wave.Gain()], example(WAVES[0]), generator(0))
+    assert both.shape == (6, 1000)
+
+
+def test_gradients_pass_through_augmentations():
+    x = example(SPECS[0]).requires_grad_()
+    base.apply_all(
+        [spec.TimeMask(), spec.FrequencyShift(p=0.5), spec.Fader()], x.sqrt(), generator(0), owned=True
+    ).sum().backward()
+    assert x.grad is not None and 0.0 < (x.grad != 0).float().mean() < 1.0
 
 
 def test_batched_equals_single(augment):
@@ -69,7 +114,7 @@ def test_coloured_noise_has_the_snr_and_the_colour_that_were_drawn():
     spectrum = torch.fft.rfft(noise).abs().square()
     low, high = spectrum[:, 100:200].mean(1), spectrum[:, 6400:12800].mean(1)
     measured = torch.log2(low / high) / 6.0  # six octaves apart
-    torch.testing.assert_close(measured, params["colour"], atol=0.15, rtol=0)
+    torch.testing.assert_close(measured, augment.colours[params["colour"]], atol=0.15, rtol=0)
 
 
 def test_mixing_adds_powers():
