@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test slow lint format wheel clean
+.PHONY: install demo test slow bench lint format wheel clean
 
 install: $(STAMP)
 
@@ -29,6 +29,17 @@ test: install
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+# speed and memory beside peers, into benchmarks/results; QUICK=1: a short form, into runs/bench; ONLY=selection: some of it
+BENCHED := $(VENV)/.benched
+bench: $(BENCHED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(QUICK),quick=true) $(if $(ONLY),only=$(ONLY))
+
+$(BENCHED): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	@# without dependencies: torchvision and CUDA, or an older soxr, would come with them
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt audiomentations numpy-minmax numpy-rms python-stretch
+	@touch $(BENCHED)
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,0 +1,47 @@
+"""Other packages, where they are installed: a peer that is not there is left out, and the table says so."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import audiorep.torchaudio  # noqa: F401  peers import torchaudio, which this makes loadable beside a CPU build of torch
+
+
+def imported(module: str) -> Any:
+    """A module of a peer; None where it, or what it needs, is not installed."""
+    try:
+        return import_module(module)
+    except (ImportError, OSError):
+        return None
+
+
+@contextmanager
+def stand_in(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Empty modules, with the given names in them, for what is not installed and not used; gone after the block.
+
+    For peers that import torchvision, which has no CPU build in the registry, for parts that are not measured.
+    """
+    missing = {name: ModuleType(name) for name in modules if name not in sys.modules and not installed(name)}
+    for name, module in missing.items():
+        vars(module).update(modules[name])
+        parent, _, child = name.rpartition(".")
+        if parent in missing:
+            setattr(missing[parent], child, module)
+    sys.modules |= missing
+    try:
+        yield
+    finally:  # nothing else shall find the empty ones
+        for name in missing:
+            del sys.modules[name]
+
+
+def installed(module: str) -> bool:
+    """Whether there is such a module."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
