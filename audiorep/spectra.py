@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from audiorep.threads import one_thread
 from audiorep.types import Wave
 
 CACHED_SAMPLES = 2**19
@@ -76,6 +77,7 @@ def suits(wave: Wave, window: Float[Tensor, " win"]) -> bool:
 
 
 @torch.no_grad()
+@one_thread()
 def in_cache(frontend: Frames, wave: Wave) -> Float[Tensor, "b f n"]:
     """``bands(power(wave))`` of a front-end within float32 rounding, piece by piece."""
     n_fft, count = frontend.n_fft, len(wave)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from audiorep.distributed import rand
+from audiorep.threads import one_thread
 
 Params = dict[str, Tensor]
 Draw = tuple[Params, Bool[Tensor, " b"] | None]
@@ -97,14 +98,15 @@ def apply_all(augments: Iterable[Augment], x: Tensor, rng: torch.Generator, owne
         return x
     drawn = [augment.draw(x, rng) for augment in augments]
     out = x if owned or not augments else torch.empty_like(x)
-    for first in range(0, len(x), few):
-        here = slice(first, first + few)
-        piece = out[here] if owned else out[here].copy_(x[here])
-        for augment, (params, chosen) in zip(augments, drawn, strict=True):
-            mine = {name: value[here] for name, value in params.items()}
-            piece = augment.apply_drawn(piece, (mine, None if chosen is None else chosen[here]), owned=True)
-        if piece.data_ptr() != out[here].data_ptr():
-            out[here] = piece
+    with one_thread():
+        for first in range(0, len(x), few):
+            here = slice(first, first + few)
+            piece = out[here] if owned else out[here].copy_(x[here])
+            for augment, (params, chosen) in zip(augments, drawn, strict=True):
+                mine = {name: value[here] for name, value in params.items()}
+                piece = augment.apply_drawn(piece, (mine, None if chosen is None else chosen[here]), owned=True)
+            if piece.data_ptr() != out[here].data_ptr():
+                out[here] = piece
     return out
 
 

@@ -121,17 +121,17 @@ class RandomResizeCrop(Augment):
         return params
 
     def apply_to(self, x: Spec, **params: Tensor) -> Float[Tensor, "b 1 f_out n_out"]:
-        zero = torch.zeros_like(params["size_t"])
-        theta = torch.stack(
-            [
-                torch.stack([params["size_t"], zero, 2.0 * params["centre_t"]], 1),
-                torch.stack([zero, params["size_f"], 2.0 * params["centre_f"]], 1),
-            ],
-            1,
-        )
         size = [max(1, round(part * length)) for part, length in zip(self.output, x.shape[2:], strict=True)]
-        grid = F.affine_grid(theta.to(x.dtype), [*x.shape[:2], *size], align_corners=False)
+        grid = torch.empty(len(x), *size, 2, device=x.device, dtype=x.dtype)  # where each cell is read, from -1 to 1
+        grid[..., 0] = places(params["centre_t"], params["size_t"], size[1])[:, None]
+        grid[..., 1] = places(params["centre_f"], params["size_f"], size[0])[:, :, None]
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def places(centre: Float[Tensor, " b"], size: Float[Tensor, " b"], count: int) -> Float[Tensor, "b count"]:
+    """The middles of `count` cells side by side of a stretch with that centre and size; in it, -1 to 1 is 2 long."""
+    cell = (2.0 * torch.arange(count, device=centre.device) + 1.0) / count - 1.0
+    return size[:, None] * cell + 2.0 * centre[:, None]
 
 
 class Fader(InPlace):
