@@ -45,3 +45,10 @@ def installed(module: str) -> bool:
         return find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def lightly(module: str) -> Any:
+    """A module of lightly, such as ``loss``, without torchvision, which is not used here; None: not installed."""
+    names = {"torchvision": {}, "torchvision.ops": {"roi_align": None, "StochasticDepth": object}}
+    with stand_in(names):
+        return imported(f"lightly.{module}")
