@@ -25,7 +25,7 @@ from audiorep.distributed import (
     synchronise_norms,
     world,
 )
-from audiorep.encoders.base import split_batches
+from audiorep.encoders.base import Encoder, split_batches
 from audiorep.errors import AudiorepError, CollapseError
 from audiorep.evaluate.health import CollapseRule, entropies, figures
 from audiorep.objectives.base import Embed, Objective
@@ -61,6 +61,7 @@ class Learner(L.LightningModule):
         health_every, log_every: steps between checks and between log lines.
         collapse: when to stop.
         channels_last: memory layout of encoder and views.
+        compiler: backend of torch.compile for the encoders; None: they are not compiled.
         on_failed: called with rows that could not be decoded.
         embed: embeds the training side, for objectives that cluster it.
         rates: factors of the learning rate, 1 where none is given.
@@ -85,6 +86,7 @@ class Learner(L.LightningModule):
         log_every: int = 10,
         collapse: CollapseRule | None = None,
         channels_last: bool = True,
+        compiler: str | None = None,
         on_failed: Report = lambda row, reason: None,
         embed: Embed | None = None,
         accumulate: int = 1,
@@ -116,6 +118,9 @@ class Learner(L.LightningModule):
             step, self.loaded = checkpoint.load(setting or {})
             self.step = sampler.first_step = step
         self.to(memory_format=self.layout)
+        for part in objective.modules() if compiler else []:
+            if isinstance(part, Encoder):
+                part.compile(backend=compiler)
 
     # ------------------------------------------------------------ Lightning
 

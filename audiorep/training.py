@@ -34,6 +34,7 @@ from audiorep.learner import Learner
 from audiorep.losses.answers import truth_of
 from audiorep.model import Model, count_parameters
 from audiorep.objectives.base import Setting
+from audiorep.pace import Way, fastest
 from audiorep.sharding import unshard
 from audiorep.types import Batch, generator
 from audiorep.views import Views
@@ -46,6 +47,9 @@ SETTING_KEYS = (
     "calibration", "resampler",
 )  # fmt: skip
 """What must be the same on resume, because the next step depends on it."""
+
+OPEN = ("auto", "probe")
+"""Precisions that are chosen when training starts."""
 
 NOT_SETTING = ("devices", "nodes", "strategy", "checkpoint_every_s", "workers", "cache_mb", "log_every", "health_every")
 """Keys inside those that the next step does not depend on."""
@@ -81,11 +85,28 @@ class Failures:
         return [f"left out while training: {q.path}: {q.reason}" for q in self.found.values()]
 
 
-def settle_precision(cfg: DictConfig, out: Path) -> None:
-    """Choose the precision; what was chosen at the start holds for the whole run."""
-    stored = OmegaConf.load(out / "config.yaml") if cfg.resume and (out / "config.yaml").exists() else cfg
-    chosen = stored if cfg.trainer.precision == "auto" else cfg
-    cfg.trainer.precision = build.choose_precision(str(chosen.trainer.precision))
+def settle_pace(cfg: DictConfig, out: Path, model: Model, windows: Windows) -> None:
+    """Choose precision and memory layout; what was chosen at the start holds for the whole run.
+
+    Raises:
+        AudiorepError: a precision that is not supported; trying it out in several processes.
+    """
+    path = out / "config.yaml"
+    if cfg.trainer.precision in OPEN and cfg.resume and path.exists():
+        stored = OmegaConf.load(path).trainer
+        cfg.trainer.precision, cfg.trainer.channels_last = stored.precision, stored.channels_last
+    trying = cfg.trainer.precision == "probe"
+    cfg.trainer.precision = build.choose_precision("auto" if trying else str(cfg.trainer.precision))
+    if not trying:
+        return
+    if world() > 1:
+        raise AudiorepError("trainer.precision=probe: several processes would choose for themselves; try it out in one")
+    shape = model.spectrogram(torch.zeros(1, windows.length)).shape
+    usual = Way(cfg.trainer.precision, bool(cfg.trainer.channels_last))
+    device = build.device_of(cfg.trainer.accelerator)
+    way, took = fastest(model.encoder, (cfg.data.batch_size, *shape[1:]), device, usual)
+    cfg.trainer.precision, cfg.trainer.channels_last = way
+    log.info("trains with %s; a step of a few windows took %s", way, ", ".join(f"{took[w]:.3g} s ({w})" for w in took))
 
 
 def keep_config(cfg: DictConfig, out: Path) -> None:
@@ -163,6 +184,7 @@ def make_learner(
         log_every=cfg.trainer.log_every,
         collapse=instantiate(cfg.collapse),
         channels_last=cfg.trainer.channels_last,
+        compiler=cfg.trainer.compile,
         accumulate=cfg.trainer.accumulate,
         on_failed=on_failed or (lambda row, reason: None),
         embed=lambda: embed_training_side(model, windows, cfg.data.batch_size),

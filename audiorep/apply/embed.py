@@ -15,7 +15,8 @@ from audiorep.apply.local import HERE
 from audiorep.apply.parts import Engine
 from audiorep.data.audio import AudioInfo, probe, read_resampled, to_float
 from audiorep.errors import AudiorepError
-from audiorep.model import at_once, load_model
+from audiorep.model import load_model
+from audiorep.running import ahead, runner
 
 EMBEDDINGS = "embeddings.parquet"
 
@@ -38,27 +39,25 @@ class Embedder:
         return self.again, ()
 
 
-def open_embedder(model: str | Path, device: torch.device | str = "cpu", rate_hz: int | None = None) -> Embedder:
+def open_embedder(
+    model: str | Path, device: torch.device | str = "cpu", rate_hz: int | None = None, precision: str = "32-true"
+) -> Embedder:
     """A run folder, a bundle, or any `.onnx` that takes samples.
 
     Args:
         rate_hz: sample rate of an ONNX; overrules what it says.
+        precision: see `runner`.
 
     Raises:
         AudiorepError: not a model; see `load_model`.
     """
     path = Path(model)
-    again = partial(open_embedder, path.absolute(), device, rate_hz)
+    again = partial(open_embedder, path.absolute(), device, rate_hz, precision)
     network, info, _ = load_model(path, rate_hz=rate_hz)
-    device = torch.device(device)
-    network.to(device)
-
-    @torch.inference_mode()
-    def run(waves: np.ndarray) -> np.ndarray:
-        pieces = torch.from_numpy(waves).split(at_once(device, waves.shape[1], len(waves)))
-        return torch.cat([network(piece.to(device))[0].float().cpu() for piece in pieces]).numpy()
-
-    return Embedder(run, info.sample_rate_hz, max(info.window_samples, network.frontend.shortest), again)
+    run = runner(network, device, precision)
+    return Embedder(
+        lambda waves: run(waves)[0], info.sample_rate_hz, max(info.window_samples, network.frontend.shortest), again
+    )
 
 
 def count_windows(info: AudioInfo, embedder: Embedder, hop_samples: int) -> int:
@@ -106,7 +105,7 @@ def embed_recording(path: Path, embedder: Embedder, hop_samples: int, batch_size
         AudioError: the recording cannot be decoded.
     """
     duration_s = probe(path).duration_s
-    for start, waves in windows_of(path, embedder, hop_samples, batch_size):
+    for start, waves in ahead(windows_of(path, embedder, hop_samples, batch_size)):
         embedding = embedder.run(waves).astype(np.float32)
         yield pa.table(
             {

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from audiorep.apply.embed import Embedder, count_of, windows_in, windows_of
 from audiorep.data.audio import probe
 from audiorep.errors import AudiorepError
-from audiorep.model import Model, ModelInfo, at_once, load_model
+from audiorep.model import Model, ModelInfo, load_model
 from audiorep.onnx_facts import beside
+from audiorep.running import ahead, runner
 
 MARGIN = 0.2
 """Part of a window, at each of its ends, of which frames are not used where a neighbour knows more of them."""
@@ -50,7 +51,7 @@ class Scorer:
         """
         info, heard = probe(path), Embedder(self.run, self.rate_hz, self.window_samples)
         total = info.frames * self.rate_hz // info.rate_hz
-        yield from self.along(total, lambda hop: windows_of(path, heard, hop, batch_size))
+        yield from self.along(total, lambda hop: ahead(windows_of(path, heard, hop, batch_size)))
 
     def logits_in(self, wave: np.ndarray, batch_size: int = 64) -> Iterator[np.ndarray]:
         """The same of samples [t] in memory, at `rate_hz`."""
@@ -91,12 +92,17 @@ class Scorer:
 
 
 def open_scorer(
-    folder: Path, device: torch.device | str = "cpu", hop_s: float | None = None, key: str = "model"
+    folder: Path,
+    device: torch.device | str = "cpu",
+    hop_s: float | None = None,
+    key: str = "model",
+    precision: str = "32-true",
 ) -> Scorer:
     """A classifier in a run folder or bundle, or an `.onnx` that names calls.
 
     Args:
         hop_s: from one window to the next, where windows are named as a whole; None: half a window.
+        precision: see `runner`.
 
     Raises:
         AudiorepError: no model, or one that names nothing.
@@ -108,19 +114,23 @@ def open_scorer(
             f"{key}={folder}: this model has no classifier: train one on its encoder with audiorep train init={folder}"
             + (told if folder.is_file() else "")
         )
-    return replace(scorer_of(model, info, device, hop_s), again=partial(open_scorer, folder.absolute(), device, hop_s))
+    again = partial(open_scorer, folder.absolute(), device, hop_s, precision=precision)
+    return replace(scorer_of(model, info, device, hop_s, precision), again=again)
 
 
-def scorer_of(model: Model, info: ModelInfo, device: torch.device | str = "cpu", hop_s: float | None = None) -> Scorer:
+def scorer_of(
+    model: Model,
+    info: ModelInfo,
+    device: torch.device | str = "cpu",
+    hop_s: float | None = None,
+    precision: str = "32-true",
+) -> Scorer:
     """A classifier in memory; see `open_scorer`."""
-    device = torch.device(device)
-    model = model.eval().to(device)
+    say = runner(model, device, precision)
 
-    @torch.inference_mode()
     def run(waves: np.ndarray) -> np.ndarray:
-        pieces = torch.from_numpy(waves).split(at_once(device, waves.shape[1], len(waves)))
-        said = torch.cat([model(piece.to(device))[1].float().cpu() for piece in pieces]).numpy()
-        return said if model.framewise else said[:, None]
+        logits = say(waves)[1]
+        return logits if model.framewise else logits[:, None]
 
     window = max(info.window_samples, model.frontend.shortest)
     hop = window // 2 if hop_s is None else round(hop_s * info.sample_rate_hz)

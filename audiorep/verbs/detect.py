@@ -29,6 +29,7 @@ from audiorep.errors import AudioError, AudiorepError
 from audiorep.evaluate.results import read_thresholds
 from audiorep.files import fingerprint, output_folder, remove, write_json
 from audiorep.rehearsal import Estimate, memory_bytes, show, spread
+from audiorep.running import PRECISIONS
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def detect(cfg: DictConfig) -> int:
     recordings = recordings_in(cfg.recordings)
     with plain_errors():
         engine: Engine = instantiate(cfg.engine)
-    scorer = open_scorer(Path(cfg.model), device_of(cfg.accelerator), cfg.hop_s)
+    scorer = open_scorer(Path(cfg.model), device_of(cfg.accelerator), cfg.hop_s, precision=cfg.precision)
     detector = Detector(scorer, reporting(cfg, scorer), cfg.batch_size)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     if cfg.overwrite and not cfg.resume:
@@ -54,6 +55,7 @@ def detect(cfg: DictConfig) -> int:
         "sample_rate_hz": scorer.rate_hz,
         "window_samples": scorer.window_samples,
         "hop_samples": scorer.hop_samples if scorer.step_samples is None else scorer.step_samples,
+        **({} if cfg.precision == PRECISIONS[0] else {"precision": cfg.precision}),
         **asdict(detector.reporting),
     }
     if cfg.dry_run:

@@ -26,6 +26,7 @@ from audiorep.data.audio import probe
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import fingerprint, output_folder, remove, write_json
 from audiorep.rehearsal import Estimate, memory_bytes, show, spread
+from audiorep.running import PRECISIONS
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def embed(cfg: DictConfig) -> int:
     paths = recordings.paths
     with plain_errors():
         engine: Engine = instantiate(cfg.engine)
-    embedder = open_embedder(cfg.model, device_of(cfg.accelerator), cfg.sample_rate_hz)
+    embedder = open_embedder(cfg.model, device_of(cfg.accelerator), cfg.sample_rate_hz, cfg.precision)
     out = output_folder(cfg.out, resume=cfg.resume, overwrite=cfg.overwrite)
     hop = round((cfg.hop_s or embedder.window_samples / embedder.sample_rate_hz) * embedder.sample_rate_hz)
     if hop < 1:
@@ -45,6 +46,7 @@ def embed(cfg: DictConfig) -> int:
         remove(out, (JOURNAL, PARTS, EMBEDDINGS, QUARANTINE, "embed.json"))
     settings = {"model": fingerprint(Path(cfg.model)), "sample_rate_hz": embedder.sample_rate_hz}
     settings |= {"window_samples": embedder.window_samples, "hop_samples": hop}
+    settings |= {} if cfg.precision == PRECISIONS[0] else {"precision": cfg.precision}
     if cfg.dry_run:
         show(rehearse(paths, embedder, hop, cfg.batch_size, Path(str(cfg.dry_run))))
         return 0

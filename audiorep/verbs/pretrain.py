@@ -27,7 +27,7 @@ from audiorep.training import (
     measure_task,
     read_curves,
     say_what,
-    settle_precision,
+    settle_pace,
 )
 from audiorep.verbs.evaluate import check_evaluation, report_and_score
 
@@ -43,7 +43,6 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     nuisance_columns(corpus.manifest.frame, cfg.evaluation.shortcut)  # a wrong name is said before training, not after
     check_evaluation(cfg)
     cfg = build.fill_in_auto(cfg, corpus.manifest)
-    settle_precision(cfg, out)
     rows = None if cfg.transductive else corpus.split.train
     windows = build.make_windows(cfg, corpus, rows)
     if cfg.transductive:  # the test rows are heard, their labels stay hidden
@@ -55,6 +54,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
         windows.tokens[corpus.split.test] = 0
     model = build.make_model(cfg, cfg.seed)
     build.fit_compression(model.frontend, model.compress, windows, cfg.seed)
+    settle_pace(cfg, out, model, windows)
     failures = Failures(windows, corpus.manifest.quarantined, out)
     words_hold_labels = build.words_hold_labels(cfg, corpus)
     learner = make_learner(

@@ -33,7 +33,7 @@ from audiorep.training import (
     keep_golden,
     make_learner,
     say_what,
-    settle_precision,
+    settle_pace,
 )
 from audiorep.transfer import Transfer
 from audiorep.verbs.evaluate import trained_on_test
@@ -64,7 +64,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
     known = task.known(cfg, corpus)
     model, parts, inherited = start(cfg, corpus, transfer)
     cfg = build.fill_in_auto(cfg, corpus.manifest) if cfg.init is None else cfg
-    settle_precision(cfg, out)
     side = np.setdiff1d(corpus.split.train, known.calibration)
     windows = build.make_windows(cfg, corpus, side)
     windows.label = labels_of(cfg, known)[side]
@@ -76,6 +75,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     windows.times = times_of(cfg, corpus, model, windows, side)
     with build.seeded(cfg.seed):
         model.encoder = transfer.apply(model.encoder)
+    settle_pace(cfg, out, model, windows)
     failures = Failures(windows, corpus.manifest.quarantined, out)
     told = {"pretrained": cfg.init is not None, "names": tuple(known.classes)} | task.facts(windows, model)
     learner = make_learner(cfg, model, windows, out, failures, transfer.rates, **told)
