@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from audiorep import build
 from audiorep.data.loader import decoded_waves
-from audiorep.data.windows import Windows
+from audiorep.data.windows import Windows, one_each
 from audiorep.evaluate.embedding import Embedded
 from audiorep.evaluate.report import Picture, Report
 from audiorep.evaluate.results import Results
@@ -94,8 +94,7 @@ def make_report(
         order = rng.permutation(labelled)
         _, first = np.unique(frame["label"].to_numpy(dtype=str)[order], return_index=True)
         shown = np.concatenate([order[first], np.delete(order, first), shown])[:12]
-    items = [(int(row), 0, 1, -1) for row in shown]
-    batch = next(decoded_waves(windows, items))
+    batch = next(decoded_waves(windows, one_each(shown)))
     with torch.inference_mode():
         clean = model.frontend.picture(model.spectrogram(batch["wave"]))
         kinds = views(batch["wave"], generator(cfg.seed, 1)) if views is not None else {}

@@ -48,7 +48,7 @@ def stream(sampler: StepSampler) -> list[list[tuple[int, int, int, int]]]:
     batches, step = [], sampler.first_step
     while step < sampler.max_steps:
         sampler.first_step = step
-        batches += list(sampler)
+        batches += [list(map(tuple, batch.tolist())) for batch in sampler]
         step = (step // sampler.steps_per_epoch + 1) * sampler.steps_per_epoch
     return batches
 

@@ -9,13 +9,13 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from audiorep.data.sampler import Drawing
-from audiorep.data.windows import Item, Windows
+from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.types import Batch
 
 
-class StepSampler(Sampler[list[Item]]):
-    """The batches of one epoch from `first_step` on. Step s is the same wherever training was interrupted before it.
+class StepSampler(Sampler[np.ndarray]):
+    """The batches [b 4] of one epoch from `first_step` on. Step s is the same wherever training was interrupted before it.
 
     The batches of an epoch are drawn from (seed, epoch) and, where the drawing uses it, the objective's `partition`.
 
@@ -55,15 +55,14 @@ class StepSampler(Sampler[list[Item]]):
     def steps_per_epoch(self) -> int:
         return max(1, self.drawing.units // self.total)
 
-    def __iter__(self) -> Iterator[list[Item]]:
+    def __iter__(self) -> Iterator[np.ndarray]:
         epoch, done = divmod(self.first_step, self.steps_per_epoch)
         rng = np.random.default_rng([self.seed, epoch])
         draw = int(np.random.default_rng([self.seed, epoch, 1]).integers(0, 2**31))
         stop = min(self.steps_per_epoch, self.max_steps - epoch * self.steps_per_epoch)
         batches = self.drawing.batches(rng, self.total, stop, draw, self.partition)
         for batch in islice(batches, done, stop):
-            own = batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
-            yield [(int(row), int(k), int(of), int(seed)) for row, k, of, seed in own]
+            yield batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -101,16 +100,22 @@ def to_device(batch: dict[str, Any], device: torch.device) -> Batch:
         for name, value in batch.items()
     }
     if moved["wave"].dtype == torch.int16:
-        moved["wave"] = moved["wave"].float() / 32768.0
+        moved["wave"] = moved["wave"].float().mul_(1 / 32768)
     return moved
+
+
+def as_it_is(batch: Any) -> Any:
+    """What `Windows` returns is a batch already."""
+    return batch
 
 
 def train_loader(windows: Windows, sampler: StepSampler, workers: int) -> DataLoader[Any]:
     """The training stream."""
+    batches: Any = sampler
     return DataLoader(
         windows,
-        batch_sampler=sampler,
-        collate_fn=collate,
+        batch_sampler=batches,
+        collate_fn=as_it_is,
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(0),  # the loader would draw from the global one
@@ -123,16 +128,16 @@ def fixed_batches(
     windows: Windows,
     batch_size: int,
     workers: int = 0,
-    items: list[Item] | None = None,
+    items: np.ndarray | None = None,
 ) -> DataLoader[Any]:
-    """Every fixed window (or `items`) once, in order of rows; a batch of which nothing could be decoded is empty."""
+    """Every fixed window (or `items` [n 4]) once, in order of rows; a batch of which nothing could be decoded is empty."""
     items = windows.fixed_items() if items is None else items
-    chunks = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
+    chunks: Any = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
     fresh = torch.Generator().manual_seed(0)  # the loader would draw from the global generator
-    return DataLoader(windows, batch_sampler=chunks, collate_fn=collate, num_workers=workers, generator=fresh)
+    return DataLoader(windows, batch_sampler=chunks, collate_fn=as_it_is, num_workers=workers, generator=fresh)
 
 
-def decoded_waves(windows: Windows, items: list[Item], batch_size: int = 64) -> Iterator[Batch]:
+def decoded_waves(windows: Windows, items: np.ndarray, batch_size: int = 64) -> Iterator[Batch]:
     """Batches of `items` on the CPU, without those that cannot be decoded.
 
     Raises:

@@ -162,7 +162,7 @@ def test_windows_from_memory_are_those_from_the_file(recording):
     manifest = manifest_of(path, [(0.4, 0.45), (0.1, 0.9), (0.0, 0.02)])
     for spec in (WindowSpec(0.1), WindowSpec(0.1, outside="zero")):
         kept, fresh = Windows(manifest, spec, 16000), Windows(manifest, spec, 16000, cache_bytes=0)
-        for item in kept.fixed_items() * 2:
+        for item in [*kept.fixed_items()] * 2:
             for name in ("wave", "valid"):
                 assert torch.equal(kept[item][name], fresh[item][name])
         assert 0 < kept.cached == sum(wave.nbytes for wave in kept.cache.values())
