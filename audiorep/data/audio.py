@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from audiorep.data import guano
-from audiorep.data.raw import Raw, mono, raw_of, read_raw
+from audiorep.data.raw import Raw, mono, put, raw_of, read_raw, to_int16, to_pcm
 from audiorep.errors import AudioError
 from audiorep.files import is_file, write_bytes
 
@@ -120,7 +120,7 @@ def read(
         start: first sample; may be negative.
         count: number of samples; may reach past the end.
         channel: counted from 1; None: the mean of all channels.
-        raw: where the samples stand in the file, if that is known; None: WAV files of 16 bits tell it themselves.
+        raw: where the samples stand in the file, which is a shard of a store; None: a recording, that tells it itself.
         out: [count] int16 or float32 to write into; None: a new array of the recording's own type.
 
     Raises:
@@ -128,14 +128,15 @@ def read(
     """
     name = str(path)
     try:
+        if raw is not None:
+            found = np.empty(count, raw.dtype) if out is None else out
+            read_raw(name, None, raw, start, found, channel)
+            return found
         with io.FileIO(name) as file:
-            if found := raw or raw_of(name, file):
-                if out is not None and out.dtype == found.dtype:
-                    read_raw(file, found, start, out, channel)
-                    return out
-                own = np.empty(count, found.dtype)
-                read_raw(file, found, start, own, channel)
-                return put(own, out)
+            if plain := raw_of(name, file):
+                found = np.empty(count, plain.dtype) if out is None else out
+                read_raw(name, file, plain, start, found, channel)
+                return found
     except (OSError, ValueError) as error:
         if raw is not None:
             raise AudioError(f"{path}: cannot read samples {start} to {start + count} ({error})") from error
@@ -175,14 +176,6 @@ def next_samples(file: soundfile.SoundFile, count: int) -> np.ndarray:
     if file.subtype in LOSSY:
         return to_pcm(file.read(count, dtype="float32", always_2d=True))
     return file.read(count, dtype=dtype_of(file.subtype), always_2d=True)
-
-
-def put(samples: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """The samples in `out`, as its type; themselves where there is none."""
-    if out is None:
-        return samples
-    out[:] = samples if samples.dtype == out.dtype else to_pcm(samples) if out.dtype == np.int16 else to_float(samples)
-    return out
 
 
 def read_resampled(
@@ -225,16 +218,6 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> None:
     memory = io.BytesIO()
     soundfile.write(memory, to_pcm(samples), rate_hz, subtype="PCM_16", format="WAV")
     write_bytes(path, memory.getbuffer())
-
-
-def to_pcm(samples: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1] as int16: rounded without dither, clipped where they overshoot."""
-    return to_int16(samples * 32768.0)
-
-
-def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples in [-32768, 32767] as int16: rounded without dither, clipped where they overshoot."""
-    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from audiorep.data.audio import AudioInfo, margins, next_samples, reason_of, to_int16
+from audiorep.data.audio import AudioInfo, margins, next_samples, reason_of
+from audiorep.data.raw import to_int16
 from audiorep.errors import AudioError
 
 BLOCK = 2**18

@@ -18,15 +18,22 @@ PLAIN_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 HEADERS = 2**16
 """WAV files whose header is remembered, the last ones that were read."""
 
+MAPPED = 1024
+"""Files that stay mapped into memory, the last ones that were read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Where the samples of a recording stand in a file: from byte `at` on, its channels interleaved, little-endian."""
+    """Where the samples of a recording stand in a file: from byte `at` on, its channels interleaved, little-endian.
+
+    stamp: of a file that does not change any more and is mapped into memory: another file, another stamp; 0: of any other.
+    """
 
     at: int
     frames: int
     channels: int
     dtype: str = "int16"  # or "float32"
+    stamp: int = 0
 
 
 def raw_of(path: str, file: io.FileIO) -> Raw | None:
@@ -58,10 +65,11 @@ def _channels_of(header: bytes) -> int:
     return channels if plain and bits == 16 and frame_bytes == 2 * channels else 0
 
 
-def read_raw(file: io.FileIO, raw: Raw, start: int, out: np.ndarray, channel: int | None = None) -> None:
-    """Write samples [start, start + len(out)) into `out`, mono, of the type of `raw`; zeros outside the recording.
+def read_raw(path: str, file: io.FileIO | None, raw: Raw, start: int, out: np.ndarray, channel: int | None) -> None:
+    """Write samples [start, start + len(out)) into `out`, mono, as its type; zeros outside the recording.
 
     Args:
+        file: open, to read from; None: the file at `path` is mapped into memory.
         channel: counted from 1; None: the mean of all channels.
 
     Raises:
@@ -72,19 +80,30 @@ def read_raw(file: io.FileIO, raw: Raw, start: int, out: np.ndarray, channel: in
         out[:] = 0
         return
     if channel is not None and not 1 <= channel <= raw.channels:
-        raise AudioError(f"{file.name!s}: has {raw.channels} channel(s), channel {channel} was asked for")
+        raise AudioError(f"{path}: has {raw.channels} channel(s), channel {channel} was asked for")
     out[: first - start] = 0
     out[last - start :] = 0
     inside = out[first - start : last - start]
-    samples = inside if raw.channels == 1 else np.empty((last - first, raw.channels), raw.dtype)
-    file.seek(raw.at + first * raw.channels * out.itemsize)
-    if missing := samples.nbytes - _fill(file, samples):
-        short = -(-missing // (raw.channels * out.itemsize))
-        raise AudioError(f"{file.name!s}: truncated: ends {short} samples before its header says")
-    if raw.channels > 1:
-        inside[:] = mono(samples, channel)
-    if raw.dtype == "float32" and not np.isfinite(inside).all():
-        raise AudioError(f"{file.name!s}: NaN or infinite samples between {first} and {last}")
+    straight = file is not None and raw.channels == 1 and raw.dtype == out.dtype
+    if file is None:
+        samples = mapped(path, raw.stamp)[raw.at :].view(raw.dtype)[first * raw.channels : last * raw.channels]
+    else:
+        samples = inside if straight else np.empty((last - first) * raw.channels, raw.dtype)
+        file.seek(raw.at + first * raw.channels * samples.itemsize)
+        if missing := _missing(file, samples):
+            short = -(-missing // (raw.channels * samples.itemsize))
+            raise AudioError(f"{path}: truncated: ends {short} samples before its header says")
+    if not straight:
+        samples = mono(samples.reshape(-1, raw.channels), channel)
+        put(samples, inside)
+    if raw.dtype == "float32" and not np.isfinite(samples).all():
+        raise AudioError(f"{path}: NaN or infinite samples between {first} and {last}")
+
+
+@lru_cache(MAPPED)
+def mapped(path: str, stamp: int) -> np.ndarray:
+    """The bytes of a file that does not change, as long as it is the one of that `stamp`."""
+    return np.memmap(path, np.uint8, "r")
 
 
 def mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
@@ -100,9 +119,29 @@ def mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
     return np.rint(total, out=total).astype(np.int16)
 
 
-def _fill(file: io.FileIO, samples: np.ndarray) -> int:
-    """Read on until all of `samples` is there or the file ends; returns how many bytes came."""
+def put(samples: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """The samples in `out`, as its type: int16, or float32 in [-1, 1]; themselves where there is none."""
+    if out is None:
+        return samples
+    out[:] = to_pcm(samples) if out.dtype == np.int16 != samples.dtype else samples
+    if out.dtype != np.int16 == samples.dtype:
+        out *= np.float32(1 / 32768)
+    return out
+
+
+def to_pcm(samples: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] as int16: rounded without dither, clipped where they overshoot."""
+    return to_int16(samples * 32768.0)
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples in [-32768, 32767] as int16: rounded without dither, clipped where they overshoot."""
+    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+
+
+def _missing(file: io.FileIO, samples: np.ndarray) -> int:
+    """Read on until all of `samples` is there or the file ends; returns how many bytes are missing."""
     rest = memoryview(samples.data).cast("B")
     while rest and (came := file.readinto(rest)):  # once, but of more than 2 GiB
         rest = rest[came:]
-    return samples.nbytes - len(rest)
+    return len(rest)

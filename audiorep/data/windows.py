@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from audiorep.data.audio import put, read_resampled
+from audiorep.data.audio import read_resampled
 from audiorep.data.manifest import Manifest
+from audiorep.data.raw import put
 from audiorep.data.store import Store
 from audiorep.errors import AudioError, AudiorepError
 
@@ -162,18 +163,25 @@ class Windows(Dataset[dict[str, Any]]):
         return start.reshape(items.shape[:-1])[()]
 
     def __getitem__(self, item: Item) -> dict[str, Any]:
-        batch = self.__getitems__([item])
+        batch = self.batch([item])
         if not len(batch["index"]):
             return {"failed": batch["failed"][0]}
         return {name: value[0] if name in TENSORS else int(value[0]) for name, value in batch.items()}
 
     def __getitems__(self, items: Sequence[Item] | np.ndarray) -> dict[str, Any]:
-        """A batch: the items [b 4] in their order, all that `__getitem__` tells of one stacked; those that fail are left out
-        and stand in `failed`. Where all fail: that, and an empty `index`."""
+        return self.batch(items)
+
+    def batch(self, items: Sequence[Item] | np.ndarray, floats: bool = False) -> dict[str, Any]:
+        """The items [b 4] in their order, all that `__getitem__` tells of one stacked; those that fail are left out and
+        stand in `failed`. Where all fail: that, and an empty `index`.
+
+        Args:
+            floats: samples of 16 bits too come in [-1, 1].
+        """
         items = np.asarray(items, np.int64).reshape(-1, 4)
         row = items[:, 0]
         file, start = self.path_of[row], self.place(items)
-        wave = np.empty((len(items), self.length), np.float32 if self.wide[file].any() else np.int16)
+        wave = np.empty((len(items), self.length), np.float32 if floats or self.wide[file].any() else np.int16)
         failed: dict[int, tuple[int, str]] = {}
         for i in np.lexsort((start, file)).tolist():
             try:
@@ -188,7 +196,7 @@ class Windows(Dataset[dict[str, Any]]):
             return {"index": torch.empty(0, dtype=torch.int64), "failed": reasons}
         batch: dict[str, Any] = {
             "wave": torch.from_numpy(wave),
-            "valid": torch.from_numpy(self.silence(wave, row, start)),
+            "valid": self.silence(wave, row, start),
             "label": torch.from_numpy(self.label[row]),
             "index": torch.from_numpy(row.copy()),
             "group": torch.from_numpy(self.group[row]),
@@ -203,18 +211,21 @@ class Windows(Dataset[dict[str, Any]]):
         """Samples of recordings, in samples of the model's rate."""
         return np.rint(samples * self.rate_hz / self.source_hz[file]).astype(np.int64)
 
-    def silence(self, wave: np.ndarray, row: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """[b t] what of each window is valid; the rest of `wave` becomes zero."""
+    def silence(self, wave: np.ndarray, row: np.ndarray, start: np.ndarray) -> torch.Tensor:
+        """[b t] what of each window is valid, a single True in memory where all is; the rest of `wave` becomes zero."""
         file = self.path_of[row]
         zero = self.spec.outside == "zero"
         inside = (self.first[row], self.last[row]) if zero else (0, self.file_frames[file])
         low, high = (self.at_model_rate(edge - start, file).clip(0, self.length) for edge in inside)
+        edges = np.flatnonzero((low > 0) | (high < self.length))
+        if not len(edges):
+            return torch.ones((1, 1), dtype=torch.bool).expand(wave.shape)
         valid = np.ones(wave.shape, bool)
-        for i in np.flatnonzero((low > 0) | (high < self.length)).tolist():
+        for i in edges.tolist():
             for outside in (slice(0, low[i]), slice(high[i], None)):
                 valid[i, outside] = False
                 wave[i, outside] = 0
-        return valid
+        return torch.from_numpy(valid)
 
     def decode(self, item: Sequence[int], start: int, out: np.ndarray) -> None:
         """Samples of one window into `out`; fixed ones from memory if they were read before, drawn ones out of a row in
@@ -231,9 +242,12 @@ class Windows(Dataset[dict[str, Any]]):
         if fixed and key in self.cache:
             put(self.cache[key], out)
             return
-        self.read(row, start, self.length, out)
-        if fixed:
-            self.keep(key, out)
+        if not fixed or self.cached + self.length * SAMPLE_BYTES > self.cache_bytes:
+            self.read(row, start, self.length, out)
+            return
+        wave = self.read(row, start, self.length)
+        self.keep(key, wave)
+        put(wave, out)
 
     @cached_property
     def rows_fit(self) -> bool:
@@ -268,7 +282,7 @@ class Windows(Dataset[dict[str, Any]]):
     def keep(self, key: tuple[int, int, int], wave: np.ndarray) -> None:
         """Keep in memory what still fits."""
         if self.cached + wave.nbytes <= self.cache_bytes:
-            self.cache[key] = wave.copy()
+            self.cache[key] = wave
             self.cached += wave.nbytes
 
     def _channels(self, frame: Any) -> np.ndarray:
