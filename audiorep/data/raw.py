@@ -46,14 +46,21 @@ def raw_of(path: str, file: io.FileIO) -> Raw | None:
 def _find_raw(path: str, size_bytes: int, mtime_ns: int) -> Raw | None:
     """Size and time of change are part of the question: a file that was replaced is looked at anew."""
     with io.FileIO(path) as file:
-        channels = 0
-        for name, at, size in chunks_of(file, size_bytes):
-            if name == b"fmt ":
-                file.seek(at)
-                channels = _channels_of(file.read(min(size, 40)))
-            if name == b"data" or (name == b"fmt " and not channels):
-                return Raw(at, size // (2 * channels), channels) if channels else None
-    return None
+        chunks = list(chunks_of(file, size_bytes))
+        names = [name for name, _, _ in chunks]
+        if [name for name in names if name in (b"fmt ", b"data")] != [b"fmt ", b"data"] or not all(
+            map(_printable, names)
+        ):
+            return None
+        (_, head, head_bytes), (_, at, data_bytes) = (chunks[names.index(name)] for name in (b"fmt ", b"data"))
+        file.seek(head)
+        channels = _channels_of(file.read(min(head_bytes, 40)))
+        return Raw(at, data_bytes // (2 * channels), channels) if channels and data_bytes else None
+
+
+def _printable(name: bytes) -> bool:
+    """Whether libsndfile goes on behind a chunk of that name."""
+    return name.isascii() and name.decode("ascii").isprintable()
 
 
 def _channels_of(header: bytes) -> int:

@@ -59,10 +59,12 @@ def pack(cfg: DictConfig) -> int:
     with progress_bar("packing") as progress:
         packer = Packer(out.resolve(), root_of(cfg.corpus), places)
         failed = process(paths, packer, out, settings, INDEX, engine, progress)
-    status = tell_left_out(*left_out(manifest, paths, failed), out)
+    recordings, lost = left_out(manifest, paths, failed)
+    status = tell_left_out(recordings, lost, out)
+    done, all_of_them = len(paths) - len(failed), len(paths) - len(failed) + len(lost)
+    write_json(out / "pack.json", settings | {"corpus": str(cfg.corpus), "done": done, "left_out": len(lost)})
     kept = sum(place.length_bytes for place in places.values())
-    write_json(out / "pack.json", settings | {"corpus": str(cfg.corpus), "done": len(paths) - len(failed)})
-    log.info("wrote %s: %d of %d recording(s), %s", out, len(paths) - len(failed), len(manifest.files), size(kept))
+    log.info("wrote %s: %d of %d recording(s), %s", out, done, all_of_them, size(kept))
     return status
 
 
