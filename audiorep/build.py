@@ -17,13 +17,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from audiorep.compress import Compress
 from audiorep.console import progress_bar
+from audiorep.data.items import one_each
 from audiorep.data.labels import classes_of, encode
 from audiorep.data.loader import decoded_waves
 from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
 from audiorep.data.sampler import has_label
 from audiorep.data.splits import Split, make_split
 from audiorep.data.store import Store, find_store
-from audiorep.data.windows import Windows, WindowSpec, choose_length_s, one_each
+from audiorep.data.windows import Windows, WindowSpec, choose_length_s
 from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary, word_columns
 from audiorep.distributed import neighbours
 from audiorep.errors import AudiorepError

@@ -10,8 +10,9 @@ import torch
 from omegaconf import DictConfig
 
 from audiorep import build
+from audiorep.data.items import one_each
 from audiorep.data.loader import decoded_waves
-from audiorep.data.windows import Windows, one_each
+from audiorep.data.windows import Windows
 from audiorep.evaluate.embedding import Embedded
 from audiorep.evaluate.report import Picture, Report
 from audiorep.evaluate.results import Results

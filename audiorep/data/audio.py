@@ -128,12 +128,8 @@ def read(
     """
     name = str(path)
     try:
-        if raw is not None:
-            found = np.empty(count, raw.dtype) if out is None else out
-            read_raw(name, None, raw, start, found, channel)
-            return found
         with io.FileIO(name) as file:
-            if plain := raw_of(name, file):
+            if plain := raw or raw_of(name, file):
                 found = np.empty(count, plain.dtype) if out is None else out
                 read_raw(name, file, plain, start, found, channel)
                 return found

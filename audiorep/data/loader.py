@@ -1,5 +1,6 @@
 """Batches: in training a stream that depends on (seed, step) alone, in evaluation every fixed window once, in order."""
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -13,19 +14,39 @@ from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.types import Batch, Wave
 
+HELD = 3
+"""Batches whose memory is kept: one that is used, one that is being made, and one that waits between them."""
+
+UNUSED = 3
+"""References to an array that only `Floats.memory` knows: its list, its loop, and the question itself."""
+
 
 class Floats(Dataset[dict[str, Any]]):
     """Windows whose samples come in [-1, 1] at once, for a loader in the process that uses them on the CPU; those that still
-    go to another process or to a GPU go as 16 bits, which is half of it."""
+    go to another process or to a GPU go as 16 bits, which is half of it.
+
+    Batches are written into the memory of earlier ones that nobody holds any more: to get fresh memory from the system takes
+    as long as to read a window into it.
+    """
 
     def __init__(self, windows: Windows) -> None:
         self.windows = windows
+        self.held: list[np.ndarray] = []
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitems__(self, items: np.ndarray) -> dict[str, Any]:
-        return self.windows.batch(items, floats=True)
+        return self.windows.batch(items, self.memory(len(items)))
+
+    def memory(self, count: int) -> np.ndarray:
+        """[count t] floats that are nobody else's: a tensor made of an array, or of a part of it, counts as a reference."""
+        for array in self.held:
+            if len(array) == count and sys.getrefcount(array) == UNUSED:
+                return array
+        fresh = np.empty((count, self.windows.length), np.float32)
+        self.held = [*self.held, fresh][-HELD:]
+        return fresh
 
 
 class StepSampler(Sampler[np.ndarray]):

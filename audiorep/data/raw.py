@@ -18,22 +18,15 @@ PLAIN_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 HEADERS = 2**16
 """WAV files whose header is remembered, the last ones that were read."""
 
-MAPPED = 1024
-"""Files that stay mapped into memory, the last ones that were read."""
-
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Where the samples of a recording stand in a file: from byte `at` on, its channels interleaved, little-endian.
-
-    stamp: of a file that does not change any more and is mapped into memory: another file, another stamp; 0: of any other.
-    """
+    """Where the samples of a recording stand in a file: from byte `at` on, its channels interleaved, little-endian."""
 
     at: int
     frames: int
     channels: int
     dtype: str = "int16"  # or "float32"
-    stamp: int = 0
 
 
 def raw_of(path: str, file: io.FileIO) -> Raw | None:
@@ -72,11 +65,11 @@ def _channels_of(header: bytes) -> int:
     return channels if plain and bits == 16 and frame_bytes == 2 * channels else 0
 
 
-def read_raw(path: str, file: io.FileIO | None, raw: Raw, start: int, out: np.ndarray, channel: int | None) -> None:
+def read_raw(path: str, file: io.FileIO, raw: Raw, start: int, out: np.ndarray, channel: int | None) -> None:
     """Write samples [start, start + len(out)) into `out`, mono, as its type; zeros outside the recording.
 
     Args:
-        file: open, to read from; None: the file at `path` is mapped into memory.
+        path, file: its name, and it itself, open.
         channel: counted from 1; None: the mean of all channels.
 
     Raises:
@@ -91,26 +84,17 @@ def read_raw(path: str, file: io.FileIO | None, raw: Raw, start: int, out: np.nd
     out[: first - start] = 0
     out[last - start :] = 0
     inside = out[first - start : last - start]
-    straight = file is not None and raw.channels == 1 and raw.dtype == out.dtype
-    if file is None:
-        samples = mapped(path, raw.stamp)[raw.at :].view(raw.dtype)[first * raw.channels : last * raw.channels]
-    else:
-        samples = inside if straight else np.empty((last - first) * raw.channels, raw.dtype)
-        file.seek(raw.at + first * raw.channels * samples.itemsize)
-        if missing := _missing(file, samples):
-            short = -(-missing // (raw.channels * samples.itemsize))
-            raise AudioError(f"{path}: truncated: ends {short} samples before its header says")
+    straight = raw.channels == 1 and raw.dtype == out.dtype
+    samples = inside if straight else np.empty((last - first) * raw.channels, raw.dtype)
+    file.seek(raw.at + first * raw.channels * samples.itemsize)
+    if missing := _missing(file, samples):
+        short = -(-missing // (raw.channels * samples.itemsize))
+        raise AudioError(f"{path}: truncated: ends {short} samples before its header says")
     if not straight:
         samples = mono(samples.reshape(-1, raw.channels), channel)
         put(samples, inside)
     if raw.dtype == "float32" and not np.isfinite(samples).all():
         raise AudioError(f"{path}: NaN or infinite samples between {first} and {last}")
-
-
-@lru_cache(MAPPED)
-def mapped(path: str, stamp: int) -> np.ndarray:
-    """The bytes of a file that does not change, as long as it is the one of that `stamp`."""
-    return np.memmap(path, np.uint8, "r")
 
 
 def mono(samples: np.ndarray, channel: int | None) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Which windows stand in a batch together: shuffled, balanced over labels or clusters, or in pairs near in time.
 
-A drawing is a function of windows that yields the batches [batch 4] of one epoch, items as `audiorep.data.windows.Item`.
+A drawing is a function of windows that yields the batches [batch 4] of one epoch, items as `audiorep.data.items.Item`.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from audiorep.data.windows import Windows, side_by_side
+from audiorep.data.items import side_by_side
+from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 
 Batches = Iterator[np.ndarray]
@@ -128,9 +129,10 @@ class NearInTime:
     repeats = False
 
     def __init__(self, windows: Windows, within_s: float = 2.0) -> None:
-        self.rows, self.window, self.of, _ = side_by_side(windows.windows_per_row()).T
+        items = side_by_side(windows.windows_per_row())
+        self.rows, self.window, self.of, _ = items.T
         self.units = len(self.rows)
-        start = windows.place(side_by_side(windows.windows_per_row()))
+        start = windows.place(items)
         recording = windows.path_of[self.rows]
         seconds = start / windows.source_hz[recording]
         seconds -= seconds.min(initial=0.0)  # a window may begin before its recording does

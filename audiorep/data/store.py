@@ -50,10 +50,7 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class Packed:
-    """Where each of a list of recordings stands in a store, as arrays [files]; `shards` are paths.
-
-    stamp: of the store; one that was packed anew has another.
-    """
+    """Where each of a list of recordings stands in a store, as arrays [files]; `shards` are paths."""
 
     has: np.ndarray
     shards: np.ndarray
@@ -63,12 +60,11 @@ class Packed:
     channels: np.ndarray
     wide: np.ndarray
     rate_hz: np.ndarray
-    stamp: int
 
     def place(self, file: int) -> tuple[str, Raw, int]:
         """Shard, place in it, and sample rate."""
         dtype = "float32" if self.wide[file] else "int16"
-        raw = Raw(int(self.at[file]), int(self.frames[file]), int(self.channels[file]), dtype, self.stamp)
+        raw = Raw(int(self.at[file]), int(self.frames[file]), int(self.channels[file]), dtype)
         return self.shards[self.shard[file]].item(), raw, int(self.rate_hz[file])
 
 
@@ -103,7 +99,6 @@ class Store:
             numbers["channels"],
             (frame["dtype"] == "float32").to_numpy(),
             frame["packed_hz"].fillna(0).to_numpy(np.int64),
-            (self.folder / INDEX).stat().st_mtime_ns,
         )
 
 

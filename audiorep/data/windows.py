@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from audiorep.data.audio import read_resampled
+from audiorep.data.items import Item, side_by_side, uniform
 from audiorep.data.manifest import Manifest
 from audiorep.data.raw import put
 from audiorep.data.store import Store
@@ -19,9 +20,6 @@ from audiorep.errors import AudioError, AudiorepError
 Outside = Literal["context", "zero"]
 SAMPLE_BYTES = 2
 """Of a sample in memory: int16, as most recordings are."""
-
-Item = Sequence[int] | np.ndarray
-"""(row, window of the row, number of windows of the row, seed of the draw; negative: fixed); many are an array [b 4]."""
 
 TENSORS = frozenset({"wave", "valid", "label", "tokens"})
 """What of an item is a tensor; the rest are integers."""
@@ -171,17 +169,18 @@ class Windows(Dataset[dict[str, Any]]):
     def __getitems__(self, items: Sequence[Item] | np.ndarray) -> dict[str, Any]:
         return self.batch(items)
 
-    def batch(self, items: Sequence[Item] | np.ndarray, floats: bool = False) -> dict[str, Any]:
+    def batch(self, items: Sequence[Item] | np.ndarray, out: np.ndarray | None = None) -> dict[str, Any]:
         """The items [b 4] in their order, all that `__getitem__` tells of one stacked; those that fail are left out and
         stand in `failed`. Where all fail: that, and an empty `index`.
 
         Args:
-            floats: samples of 16 bits too come in [-1, 1].
+            out: [b t] of floats to write into: samples of 16 bits too come in [-1, 1] then.
         """
         items = np.asarray(items, np.int64).reshape(-1, 4)
         row = items[:, 0]
         file, start = self.path_of[row], self.place(items)
-        wave = np.empty((len(items), self.length), np.float32 if floats or self.wide[file].any() else np.int16)
+        dtype = np.float32 if self.wide[file].any() else np.int16
+        wave = np.empty((len(items), self.length), dtype) if out is None else out
         failed: dict[int, tuple[int, str]] = {}
         for i in np.lexsort((start, file)).tolist():
             try:
@@ -295,29 +294,3 @@ class Windows(Dataset[dict[str, Any]]):
             return values.astype(float).astype(np.int16).to_numpy()
         except ValueError as error:
             raise AudiorepError(f"column 'channel' holds something that is no number: {error}") from error
-
-
-def one_each(rows: np.ndarray) -> np.ndarray:
-    """Fixed items [n 4]: one window of each of some rows, from its middle."""
-    return np.stack([rows, np.zeros_like(rows), np.ones_like(rows), np.full_like(rows, -1)], 1)
-
-
-def side_by_side(counts: np.ndarray) -> np.ndarray:
-    """Fixed items [n 4] of so many windows in each row."""
-    row = np.repeat(np.arange(len(counts)), counts)
-    k = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.stack([row, k, np.repeat(counts, counts), np.full_like(row, -1)], 1)
-
-
-def uniform(draw: np.ndarray, row: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """[b] numbers in [0, 1), the same for the same (draw, row, k): SplitMix64 over one after the other.
-
-    Source: Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195.
-    """
-    mixed = np.zeros(len(draw), np.uint64)
-    for part in (draw, row, k):
-        mixed = (mixed ^ part.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)) * 2.0**-53

@@ -12,11 +12,12 @@ import torch
 
 from audiorep.data import audio
 from audiorep.data.audio import decode, read_resampled
+from audiorep.data.items import side_by_side, uniform
 from audiorep.data.labels import encode
 from audiorep.data.loader import Floats, StepSampler, collate, fixed_batches, source, to_device, to_floats, train_loader
 from audiorep.data.manifest import scan
 from audiorep.data.sampler import Shuffled
-from audiorep.data.windows import Windows, WindowSpec, side_by_side, uniform
+from audiorep.data.windows import Windows, WindowSpec
 
 FILES = [("a.wav", "PCM_16", 1), ("b.flac", "PCM_16", 2), ("c.wav", "PCM_16", 3), ("d.wav", "PCM_24", 1)]
 ROWS = [(0.0, 0.02), (0.5, 0.55), (0.2, 1.9), (1.97, 2.0), (0.0, 2.0)]
@@ -107,9 +108,25 @@ def test_windows_as_floats_are_those_that_the_device_makes(tmp_path, cache_bytes
     items = drawn(windows)
     for some in (items, items[windows.path_of[items[:, 0]] < 2]):
         for _ in range(2):  # the second time from memory, as far as it goes
-            floats, carried = windows.batch(some, floats=True), to_device(windows.batch(some), torch.device("cpu"))
+            floats, carried = Floats(windows).__getitems__(some), to_device(windows.batch(some), torch.device("cpu"))
             assert all(torch.equal(floats[name], carried[name]) for name in floats)
     assert windows.cached <= cache_bytes and bool(windows.cache) == (cache_bytes > 0)
+
+
+def test_the_memory_of_a_batch_is_used_again_when_nobody_holds_any_of_it(tmp_path):
+    windows = windows_of(tmp_path)
+    items, floats = drawn(windows)[:8], Floats(windows)
+    whole, last = floats.__getitems__(items), floats.__getitems__(items[::-1].copy())
+    kept, part = whole["wave"].clone(), whole["wave"][2:3, 5:]
+    address = whole["wave"].data_ptr()
+    del whole
+    others = [floats.__getitems__(items[::-1].copy()) for _ in range(4)]
+    assert address not in {other["wave"].data_ptr() for other in [last, *others]}
+    assert torch.equal(part, kept[2:3, 5:])
+    address = others[-1]["wave"].data_ptr()
+    del others, last
+    assert address == floats.__getitems__(items)["wave"].data_ptr() or len(floats.held) == 3
+    assert torch.equal(floats.__getitems__(items)["wave"], kept)
 
 
 def test_floats_of_16_bits_are_a_32768th():

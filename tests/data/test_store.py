@@ -18,6 +18,7 @@ from audiorep.cli import compose
 from audiorep.data import packing
 from audiorep.data.formats.table import Table
 from audiorep.data.guano import write_guano
+from audiorep.data.loader import Floats
 from audiorep.data.manifest import read_corpus
 from audiorep.data.store import INDEX, find_store
 from audiorep.data.windows import Windows, WindowSpec
@@ -125,7 +126,7 @@ def test_packed_at_another_rate_windows_are_those_of_the_recordings_within_a_bit
     assert run("pack", f"corpus={table}", f"rate_hz={target_hz}") == 0
     kept, plain = windows_of(table, target_hz), windows_of(table, target_hz, None)
     assert kept.packed.has.all() and set(kept.packed.rate_hz) == {target_hz}
-    one, other = (windows.batch(drawn(windows), floats=True) for windows in (kept, plain))
+    one, other = (Floats(windows).__getitems__(drawn(windows)) for windows in (kept, plain))
     assert all(torch.equal(one[name], other[name]) for name in one.keys() - {"wave"})
     error = (one["wave"] - other["wave"]).abs().amax(1) * 32768
     channels = torch.tensor([KINDS[Path(path).name][1] for path in plain.paths[plain.path_of]])[one["index"]]
