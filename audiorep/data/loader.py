@@ -17,9 +17,6 @@ from audiorep.types import Batch, Wave
 HELD = 3
 """Batches whose memory is kept: one that is used, one that is being made, and one that waits between them."""
 
-UNUSED = 3
-"""References to an array that only `Floats.memory` knows: its list, its loop, and the question itself."""
-
 
 class Floats(Dataset[dict[str, Any]]):
     """Windows whose samples come in [-1, 1] at once, for a loader in the process that uses them on the CPU; those that still
@@ -40,13 +37,19 @@ class Floats(Dataset[dict[str, Any]]):
         return self.windows.batch(items, self.memory(len(items)))
 
     def memory(self, count: int) -> np.ndarray:
-        """[count t] floats that are nobody else's: a tensor made of an array, or of a part of it, counts as a reference."""
-        for array in self.held:
-            if len(array) == count and sys.getrefcount(array) == UNUSED:
+        """[count t] floats that are nobody else's: a tensor made of an array, or of a part of it, refers to the array."""
+        alone = references([np.empty(0)])[0]
+        for array, times in zip(self.held, references(self.held), strict=True):
+            if len(array) == count and times == alone:
                 return array
         fresh = np.empty((count, self.windows.length), np.float32)
         self.held = [*self.held, fresh][-HELD:]
         return fresh
+
+
+def references(arrays: list[np.ndarray]) -> list[int]:
+    """How often each array of a list is referred to, this function's own references among them."""
+    return [sys.getrefcount(array) for array in arrays]
 
 
 class StepSampler(Sampler[np.ndarray]):

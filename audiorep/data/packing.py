@@ -25,6 +25,9 @@ ALIGNED_BYTES = 64
 
 BLOCK_BYTES = 2**22
 
+SHARDS = "shard-*.raw"
+"""Names of the files of samples."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -80,7 +83,7 @@ def shard_sizes(places: Mapping[str, Place]) -> dict[str, int]:
 
 def shard_name(number: int) -> str:
     """Name of the file."""
-    return f"shard-{number:05d}.raw"
+    return SHARDS.replace("*", f"{number:05d}")
 
 
 def digest(places: Mapping[str, Place]) -> str:

@@ -77,28 +77,27 @@ class Store:
 
     def find(self, paths: Sequence[str], source_hz: np.ndarray, rate_hz: int) -> Packed:
         """What serves a model of `rate_hz`: recordings packed at their own rate, which is `source_hz`, or at the model's."""
-        row = self.frame.index.get_indexer(pd.Index(paths))
-        frame = self.frame.iloc[np.maximum(row, 0)] if len(self.frame) else self.frame.reindex(pd.Index(paths))
+        frame = self.frame.reindex(list(paths))
+        there = frame["shard"].notna().to_numpy()
         own = frame["packed_hz"] == frame["rate_hz"]
-        fits = own | ((frame["packed_hz"] == rate_hz) & (frame["rate_hz"] == source_hz))
-        has = (row >= 0) & fits.to_numpy()
-        if unfit := int((row >= 0).sum() - has.sum()):
+        has = (own | ((frame["packed_hz"] == rate_hz) & (frame["rate_hz"] == source_hz))).to_numpy() & there
+        if unfit := int(there.sum() - has.sum()):
+            kept = " or ".join(str(int(rate)) for rate in sorted(frame["packed_hz"][there & ~has].unique()))
             say_once(
-                f"{self.folder}: {unfit} recording(s) are kept at {_rates(frame['packed_hz'])} Hz, this model hears "
-                f"{rate_hz} Hz: they are read from their source; audiorep pack rate_hz=null keeps them for every model"
+                f"{self.folder}: {unfit} recording(s) are kept at {kept} Hz, this model hears {rate_hz} Hz: they are read "
+                "from their source; audiorep pack rate_hz=null keeps them for every model"
             )
-        frame = frame.assign(packed_hz=np.where(own, source_hz, frame["packed_hz"]))  # at true speed as the corpus says
-        shards, shard = np.unique(frame["shard"].astype(str).to_numpy(dtype=str), return_inverse=True)
-        numbers = {name: frame[name].fillna(0).to_numpy(np.int64) for name in ("offset_bytes", "frames", "channels")}
+        names, shard = np.unique(frame["shard"].fillna("").to_numpy(dtype=str), return_inverse=True)
+        whole = frame[["offset_bytes", "frames", "channels", "packed_hz"]].fillna(0).astype(np.int64)
         return Packed(
             has,
-            np.array([str(self.folder / name) for name in shards], dtype=str),
+            np.array([str(self.folder / name) for name in names], dtype=str),
             shard.astype(np.int32),
-            numbers["offset_bytes"],
-            numbers["frames"],
-            numbers["channels"],
+            whole["offset_bytes"].to_numpy(),
+            whole["frames"].to_numpy(),
+            whole["channels"].to_numpy(),
             (frame["dtype"] == "float32").to_numpy(),
-            frame["packed_hz"].fillna(0).to_numpy(np.int64),
+            np.where(own, source_hz, whole["packed_hz"]),  # of a file at its own rate: that which the corpus says
         )
 
 
@@ -203,10 +202,6 @@ def mend(folder: Path, how: str) -> str:
 def say_once(text: str) -> None:
     """A warning that would come again and again."""
     log.warning("%s", text)
-
-
-def _rates(packed_hz: pd.Series) -> str:
-    return " or ".join(str(int(rate)) for rate in sorted(packed_hz.dropna().unique()))
 
 
 def table_of(rows: Sequence[Mapping[str, object]]) -> pa.Table:

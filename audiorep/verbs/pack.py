@@ -16,7 +16,7 @@ from audiorep.build import plain_errors
 from audiorep.console import progress_bar
 from audiorep.data.blocks import decode_blocks, resample_blocks
 from audiorep.data.manifest import Manifest, read_corpus
-from audiorep.data.packing import Packer, Place, damaged, digest, make_shards, plan, shard_sizes
+from audiorep.data.packing import SHARDS, Packer, Place, damaged, digest, make_shards, plan, shard_sizes
 from audiorep.data.store import INDEX, mend, read_index, root_of, store_beside
 from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import output_folder, remove, write_json
@@ -40,18 +40,17 @@ def pack(cfg: DictConfig) -> int:
     with progress_bar("reading headers") as progress:
         manifest = read_corpus(cfg.corpus, instantiate(cfg.format), cfg.annotations, progress)
     places = plan(manifest.files, cfg.rate_hz, int(cfg.shard_mb * 2**20))
-    needed = disk_bytes(places, folder, cfg.resume)
+    needed = disk_bytes(places, folder, cfg.resume, cfg.overwrite)
     if cfg.dry_run:
-        estimate = rehearse(places, needed, folder)
-        show(estimate)
-        refuse_full_disk(estimate)
+        show(rehearse(places, needed, folder))
+    refuse_full_disk(Estimate({}, 0, needed, folder))
+    if cfg.dry_run:
         return 0
     with plain_errors():
         engine: Engine = instantiate(cfg.engine)
     out = output_folder(folder, resume=cfg.resume, overwrite=cfg.overwrite)
-    refuse_full_disk(Estimate({}, 0, needed, out))
     if cfg.overwrite and not cfg.resume:
-        shards = [path.name for path in out.glob("shard-*.raw")]
+        shards = [path.name for path in out.glob(SHARDS)]
         remove(out, (INDEX, JOURNAL, PARTS, QUARANTINE, "pack.json", *shards))
     settings = {"rate_hz": cfg.rate_hz, "shard_mb": cfg.shard_mb, "recordings": digest(places)}
     make_shards(out, places)
@@ -87,12 +86,13 @@ def left_out(
     return Recordings(paths, plain), [*unreadable, *failed]
 
 
-def disk_bytes(places: Mapping[str, Place], folder: Path, resume: bool) -> int:
-    """What is still to be written."""
-    waiting = [p for path, p in places.items() if not (resume and part_of(Path(path), folder).exists())]
+def disk_bytes(places: Mapping[str, Place], folder: Path, resume: bool, overwrite: bool) -> int:
+    """What is still to be written, less what goes."""
     if resume and (folder / INDEX).exists():
         return 0
-    return sum(place.length_bytes + ROW_BYTES for place in waiting)
+    waiting = [place for path, place in places.items() if not (resume and part_of(Path(path), folder).exists())]
+    gone = 0 if resume or not overwrite else sum(path.stat().st_size for path in folder.glob(SHARDS))
+    return max(0, sum(place.length_bytes + ROW_BYTES for place in waiting) - gone)
 
 
 def refuse_full_disk(estimate: Estimate) -> None:
