@@ -103,36 +103,8 @@ class StepSampler(Sampler[np.ndarray]):
             yield batch[self.rank * self.batch_size : (self.rank + 1) * self.batch_size]
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack items; those that failed are left out and reported in `failed`. Where all did: that, and an empty `index`."""
-    good = [item for item in items if "failed" not in item]
-    failed = [item["failed"] for item in items if "failed" in item]
-    if not good:
-        return {"index": torch.empty(0, dtype=torch.int64), "failed": failed}
-    batch: dict[str, Any] = {
-        name: torch.as_tensor([item[name] for item in good])
-        for name in ("index", "group", "recording", "start", "domain")
-    }
-    batch["wave"] = torch.stack([item["wave"] for item in _one_dtype(good)])
-    batch["valid"] = torch.stack([item["valid"] for item in good])
-    batch["label"] = torch.stack([item["label"] for item in good])
-    batch["tokens"] = torch.stack([item["tokens"] for item in good])
-    if failed:
-        batch["failed"] = failed
-    return batch
-
-
-def _one_dtype(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if len({item["wave"].dtype for item in items}) == 1:
-        return items
-    return [
-        {"wave": item["wave"].float() / 32768.0 if item["wave"].dtype == torch.int16 else item["wave"]}
-        for item in items
-    ]
-
-
 def to_device(batch: dict[str, Any], device: torch.device) -> Batch:
-    """Move a collated batch and turn its samples into floats in [-1, 1]."""
+    """Move a batch and turn its samples into floats in [-1, 1]."""
     moved: Any = {
         name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for name, value in batch.items()

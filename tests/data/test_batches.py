@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from toy import collate
 
 from audiorep.data import audio
 from audiorep.data.audio import decode, read_resampled
 from audiorep.data.items import side_by_side, uniform
 from audiorep.data.labels import encode
-from audiorep.data.loader import Floats, StepSampler, collate, fixed_batches, source, to_device, to_floats, train_loader
+from audiorep.data.loader import Floats, StepSampler, fixed_batches, source, to_device, to_floats, train_loader
 from audiorep.data.manifest import scan
 from audiorep.data.sampler import Shuffled
 from audiorep.data.windows import Windows, WindowSpec
