@@ -17,11 +17,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from audiorep.compress import Compress
 from audiorep.console import progress_bar
+from audiorep.data.items import one_each
 from audiorep.data.labels import classes_of, encode
 from audiorep.data.loader import decoded_waves
 from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
 from audiorep.data.sampler import has_label
 from audiorep.data.splits import Split, make_split
+from audiorep.data.store import Store, find_store
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
 from audiorep.data.words import Vocabulary, annotation_texts, learn_vocabulary, word_columns
 from audiorep.distributed import neighbours
@@ -54,6 +56,7 @@ class Corpus:
     classes: list[str]
     truth: np.ndarray
     notes: list[str]
+    store: Store | None = None
 
     @property
     def labelled(self) -> np.ndarray:
@@ -100,7 +103,9 @@ def open_corpus(cfg: DictConfig, out: Path | None = None, must_split: bool = Tru
         notes.append(split.leak_report)
     for note in notes:
         log.warning("%s", note)
-    return Corpus(manifest, split, classes, truth, notes)
+    with progress_bar("comparing with the store") as progress:
+        store = find_store(cfg.corpus, cfg.data.store, list(manifest.files), progress)
+    return Corpus(manifest, split, classes, truth, notes, store)
 
 
 def fill_in_auto(cfg: DictConfig, manifest: Manifest) -> DictConfig:
@@ -159,7 +164,7 @@ def make_windows(cfg: DictConfig, corpus: Corpus, rows: np.ndarray | None = None
     manifest = corpus.manifest if rows is None else corpus.manifest.take(rows)
     truth = corpus.truth if rows is None else corpus.truth[rows]
     rate, cache = int(cfg.frontend.sample_rate_hz), int(cfg.data.cache_mb) * 2**20
-    windows = Windows(manifest, window_spec(cfg), rate, truth, cache)
+    windows = Windows(manifest, window_spec(cfg), rate, truth, cache, corpus.store)
     trained = None if OmegaConf.select(cfg, "transductive") else corpus.split.train
     codes = domain_codes(corpus.manifest.frame, cfg.data.domain, trained)
     windows.domain = codes if rows is None else codes[rows]
@@ -268,7 +273,7 @@ def fit_compression(frontend: FrontEnd, compress: Compress, windows: Windows, se
     items = windows.fixed_items()
     chosen = np.sort(np.random.default_rng([seed, 2]).permutation(len(items))[:count])
     with torch.inference_mode():
-        power = [frontend(batch["wave"]) for batch in decoded_waves(windows, [items[i] for i in chosen])]
+        power = [frontend(batch["wave"]) for batch in decoded_waves(windows, items[chosen])]
     compress.fit(torch.cat(power).clone())
 
 
@@ -281,7 +286,7 @@ def background_bank(cfg: DictConfig, corpus: Corpus, windows: Windows, rows: np.
         log.info("no row is labelled %s: other windows serve as background", " or ".join(cfg.data.background))
         quiet = np.arange(len(windows))
     order = np.random.default_rng([cfg.seed, 4]).permutation(quiet)[: cfg.data.background_windows]
-    return torch.cat([batch["wave"] for batch in decoded_waves(windows, [(int(row), 0, 1, -1) for row in order])])
+    return torch.cat([batch["wave"] for batch in decoded_waves(windows, one_each(order))])
 
 
 @contextmanager

@@ -21,6 +21,7 @@ VERBS = {
     "index": "recordings and annotations -> one manifest",
     "convert": "annotations of one format to another: Raven, Audacity, BirdNET, crowsetta, hoplite ...",
     "check": "find what is wrong with a corpus before it costs a night",
+    "pack": "a corpus decoded once, so that every later run reads it many times faster",
     "objectives": "what there is to train with, what each needs and when to choose it",
     "pretrain": "learn an encoder, as a rule without labels",
     "train": "a call classifier from labels, few or many, with thresholds",
@@ -48,7 +49,7 @@ PATHS = frozenset(
         "teacher.model",
         "query",
     }
-    | {"novel_to", "index"}
+    | {"novel_to", "index", "data.store"}
 )
 """Keys whose values are paths, or addresses of databases."""
 

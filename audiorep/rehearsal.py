@@ -125,7 +125,7 @@ def embedding_seconds(model: Model, windows: Windows) -> float:
     """Seconds that a row takes to be decoded and embedded, on the CPU or GPU where the model stands."""
     items = windows.fixed_items()
     device, began = next(model.parameters()).device, time.monotonic()
-    chosen = spread(items, SAMPLE)
+    chosen = items[spread(range(len(items)), SAMPLE)]
     for batch in decoded_waves(windows, chosen, SAMPLE):
         model(batch["wave"].to(device))
     return (time.monotonic() - began) / len(chosen) * len(items) / len(windows)

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from audiorep import build
+from audiorep.data.items import one_each
 from audiorep.data.loader import decoded_waves
 from audiorep.data.windows import Windows
 from audiorep.evaluate.embedding import Embedded
@@ -94,8 +95,7 @@ def make_report(
         order = rng.permutation(labelled)
         _, first = np.unique(frame["label"].to_numpy(dtype=str)[order], return_index=True)
         shown = np.concatenate([order[first], np.delete(order, first), shown])[:12]
-    items = [(int(row), 0, 1, -1) for row in shown]
-    batch = next(decoded_waves(windows, items))
+    batch = next(decoded_waves(windows, one_each(shown)))
     with torch.inference_mode():
         clean = model.frontend.picture(model.spectrogram(batch["wave"]))
         kinds = views(batch["wave"], generator(cfg.seed, 1)) if views is not None else {}

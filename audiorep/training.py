@@ -51,7 +51,8 @@ SETTING_KEYS = (
 OPEN = ("auto", "probe")
 """Precisions that are chosen when training starts."""
 
-NOT_SETTING = ("devices", "nodes", "strategy", "checkpoint_every_s", "workers", "cache_mb", "log_every", "health_every")
+NOT_SETTING = ("devices", "nodes", "strategy", "checkpoint_every_s", "workers", "cache_mb", "store", "log_every",
+               "health_every")  # fmt: skip
 """Keys inside those that the next step does not depend on."""
 
 SHARDED = {"auto": False, "ddp": False, "fsdp": True}
@@ -333,7 +334,7 @@ def keep_golden(windows: Windows, out: Path, seed: int) -> None:
     """Keep the loudest of a few windows as `golden.wav`, for the export to carry along."""
     items = windows.fixed_items()
     order = np.random.default_rng([seed, 5]).permutation(len(items))
-    wave = next(decoded_waves(windows, [items[i] for i in order], 16))["wave"]
+    wave = next(decoded_waves(windows, items[order], 16))["wave"]
     loudest = wave[wave.square().mean(1).argmax()]
     write_wav(out / "golden.wav", loudest.numpy(), windows.rate_hz)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from toy import RATE_HZ, Rows, objective_of, stream, tone, views_of, waves
+from toy import RATE_HZ, Rows, collate, objective_of, stream, tone, views_of, waves
 
 from audiorep.checkpoint import Checkpoint
 from audiorep.data.loader import StepSampler
@@ -41,8 +41,6 @@ def learner(objective: Objective, steps: int = 8, **keys) -> Learner:
 
 
 def fit(module: Learner, stop_after: int | None = None, data: InMemory | None = None) -> Learner:
-    from audiorep.data.loader import collate
-
     class Stop(L.Callback):
         def on_train_batch_end(self, trainer, pl_module, *_):
             if pl_module.step == stop_after:

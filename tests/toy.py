@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def stream(sampler: StepSampler) -> list[list[tuple[int, int, int, int]]]:
     batches, step = [], sampler.first_step
     while step < sampler.max_steps:
         sampler.first_step = step
-        batches += list(sampler)
+        batches += [list(map(tuple, batch.tolist())) for batch in sampler]
         step = (step // sampler.steps_per_epoch + 1) * sampler.steps_per_epoch
     return batches
 
@@ -117,3 +118,31 @@ def train(
         measured = {name: figures(z) for name, z in objective.embeddings(clean).items()}
         measured |= {name: entropies(p) for name, p in objective.distributions(clean).items()}
     return {f"{name}/{figure}": value for name, found in measured.items() for figure, value in found.items()}
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Single items as `Windows.batch` makes a batch of them, in so many words."""
+    good = [item for item in items if "failed" not in item]
+    failed = [item["failed"] for item in items if "failed" in item]
+    if not good:
+        return {"index": torch.empty(0, dtype=torch.int64), "failed": failed}
+    batch: dict[str, Any] = {
+        name: torch.as_tensor([item[name] for item in good])
+        for name in ("index", "group", "recording", "start", "domain")
+    }
+    batch["wave"] = torch.stack([item["wave"] for item in _one_dtype(good)])
+    batch["valid"] = torch.stack([item["valid"] for item in good])
+    batch["label"] = torch.stack([item["label"] for item in good])
+    batch["tokens"] = torch.stack([item["tokens"] for item in good])
+    if failed:
+        batch["failed"] = failed
+    return batch
+
+
+def _one_dtype(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len({item["wave"].dtype for item in items}) == 1:
+        return items
+    return [
+        {"wave": item["wave"].float() / 32768.0 if item["wave"].dtype == torch.int16 else item["wave"]}
+        for item in items
+    ]

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 
 from audiorep.data import guano
+from audiorep.data.raw import Raw, mono, put, raw_of, read_raw, to_int16, to_pcm
 from audiorep.errors import AudioError
 from audiorep.files import is_file, write_bytes
 
@@ -92,7 +93,7 @@ def probe(path: str | Path, time_expansion: float | None = None) -> AudioInfo:
     try:
         info = soundfile.info(str(path))
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
+        raise AudioError(f"{path}: not readable as audio ({reason_of(error)})") from error
     if info.frames <= 0:
         raise AudioError(f"{path}: holds no samples (zero-length)")
     if (short := SHORT_CHUNK.search(info.extra_info)) and int(short[2]) < int(short[1]) < STREAMED_BYTES:
@@ -100,11 +101,18 @@ def probe(path: str | Path, time_expansion: float | None = None) -> AudioInfo:
     factor = time_expansion
     if factor is None or math.isnan(factor):
         factor = guano.time_expansion(path, info.samplerate) if info.format in WITH_CHUNKS else 1.0
-    rate_hz, dtype = round(info.samplerate * factor), "int16" if info.subtype in NARROW else "float32"
+    rate_hz, dtype = round(info.samplerate * factor), dtype_of(info.subtype)
     return AudioInfo(max(1, rate_hz), info.frames, info.channels, dtype, factor)
 
 
-def read(path: str | Path, start: int, count: int, channel: int | None = None) -> np.ndarray:
+def read(
+    path: str | Path,
+    start: int,
+    count: int,
+    channel: int | None = None,
+    raw: Raw | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Samples [start, start + count) of a recording at its own rate, mono; zeros outside the file.
 
     Args:
@@ -112,56 +120,93 @@ def read(path: str | Path, start: int, count: int, channel: int | None = None) -
         start: first sample; may be negative.
         count: number of samples; may reach past the end.
         channel: counted from 1; None: the mean of all channels.
+        raw: where the samples stand in the file, which is a shard of a store; None: a recording, that tells it itself.
+        out: [count] int16 or float32 to write into; None: a new array of the recording's own type.
 
     Raises:
         AudioError: not decodable, truncated (fewer samples than its header promises), channel not there, NaN or inf.
     """
+    name = str(path)
+    try:
+        with io.FileIO(name) as file:
+            if plain := raw or raw_of(name, file):
+                found = np.empty(count, plain.dtype) if out is None else out
+                read_raw(name, file, plain, start, found, channel)
+                return found
+    except (OSError, ValueError) as error:
+        if raw is not None:
+            raise AudioError(f"{path}: cannot read samples {start} to {start + count} ({error})") from error
+    return put(decode(path, start, count, channel), out)  # which also tells what is wrong with a file
+
+
+def decode(path: str | Path, start: int, count: int, channel: int | None = None) -> np.ndarray:
+    """What `read` returns, by libsndfile, whatever the format."""
     try:
         with soundfile.SoundFile(str(path)) as file:
-            dtype = "int16" if file.subtype in NARROW else "float32"
             first, last = max(0, start), min(file.frames, start + count)
-            out = np.zeros(count, dtype)
+            out = np.zeros(count, dtype_of(file.subtype))
             if last <= first:
                 return out
             file.seek(first)
-            lossy = file.subtype in LOSSY
-            samples = file.read(last - first, dtype="float32" if lossy else dtype, always_2d=True)
+            samples = next_samples(file, last - first)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise AudioError(f"{path}: cannot decode samples {start} to {start + count} ({_reason(error)})") from error
+        raise AudioError(f"{path}: cannot decode samples {start} to {start + count} ({reason_of(error)})") from error
     if len(samples) < last - first:
         raise AudioError(f"{path}: truncated: ends {last - first - len(samples)} samples before its header says")
     if channel is not None and not 1 <= channel <= samples.shape[1]:
         raise AudioError(f"{path}: has {samples.shape[1]} channel(s), channel {channel} was asked for")
-    if lossy:
-        samples = to_pcm(samples)
-    mono = samples[:, 0] if samples.shape[1] == 1 else _mono(samples, channel)
-    if dtype == "float32" and not np.isfinite(mono).all():
+    inside = mono(samples, channel)
+    if out.dtype == np.float32 and not np.isfinite(inside).all():
         raise AudioError(f"{path}: NaN or infinite samples between {first} and {last}")
-    out[first - start : last - start] = mono
+    out[first - start : last - start] = inside
     return out
 
 
+def dtype_of(subtype: str) -> str:
+    """int16 where that holds all there is, else float32."""
+    return "int16" if subtype in NARROW else "float32"
+
+
+def next_samples(file: soundfile.SoundFile, count: int) -> np.ndarray:
+    """The next samples [n c] of an open file."""
+    if file.subtype in LOSSY:
+        return to_pcm(file.read(count, dtype="float32", always_2d=True))
+    return file.read(count, dtype=dtype_of(file.subtype), always_2d=True)
+
+
 def read_resampled(
-    path: str | Path, rate_hz: int, start: int, count: int, target_hz: int, channel: int | None = None
+    path: str | Path,
+    rate_hz: int,
+    start: int,
+    count: int,
+    target_hz: int,
+    channel: int | None = None,
+    raw: Raw | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """`count` samples at `target_hz`, the first of which coincides with sample `start` of the recording at `rate_hz`.
 
     Resampled with soxr (HQ) from a stretch with context on both sides, so that a window equals the same stretch of the
-    whole file resampled. No dither.
+    whole file resampled. No dither. `raw` and `out` as of `read`.
     """
     if rate_hz == target_hz:
-        return read(path, start, count, channel)
+        return read(path, start, count, channel, raw, out)
+    before, after = margins(rate_hz, target_hz)
+    needed = -(-count * rate_hz // target_hz)
+    samples = read(path, start - before, needed + 2 * before, channel, raw)
+    resampled = soxr.resample(samples.astype(np.float32), rate_hz, target_hz, quality="HQ")
+    found = resampled[after : after + count]
+    if len(found) < count:
+        found = np.pad(found, (0, count - len(found)))
+    return put(to_int16(found) if samples.dtype == np.int16 else found, out)
+
+
+def margins(rate_hz: int, target_hz: int) -> tuple[int, int]:
+    """The context on either side of a stretch that is resampled, in samples at either rate: the same time to the sample."""
     divisor = gcd(rate_hz, target_hz)
     source_unit, target_unit = rate_hz // divisor, target_hz // divisor
     units = -(-RESAMPLER_MARGIN // min(source_unit, target_unit))
-    needed = -(-count * rate_hz // target_hz)
-    samples = read(path, start - units * source_unit, needed + 2 * units * source_unit, channel)
-    narrow = samples.dtype == np.int16
-    resampled = soxr.resample(samples.astype(np.float32), rate_hz, target_hz, quality="HQ")
-    out = resampled[units * target_unit : units * target_unit + count]
-    if len(out) < count:
-        out = np.pad(out, (0, count - len(out)))
-    return np.clip(np.rint(out), -32768, 32767).astype(np.int16) if narrow else out
+    return units * source_unit, units * target_unit
 
 
 def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> None:
@@ -171,22 +216,11 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> None:
     write_bytes(path, memory.getbuffer())
 
 
-def to_pcm(samples: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1] as int16: rounded without dither, clipped where they overshoot."""
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-
-
 def to_float(samples: np.ndarray) -> np.ndarray:
     """Samples in [-1, 1] as float32."""
     return samples.astype(np.float32) * np.float32(1 / 32768) if samples.dtype == np.int16 else samples
 
 
-def _mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
-    if channel is not None:
-        return samples[:, channel - 1]
-    mean = samples.mean(1, dtype=np.float32)
-    return np.rint(mean).astype(np.int16) if samples.dtype == np.int16 else mean
-
-
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What libsndfile complains of, without the name of the file."""
     return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

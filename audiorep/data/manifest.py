@@ -201,7 +201,7 @@ def read_corpus(
 def write_manifest(frame: pd.DataFrame, out: Path) -> None:
     """Write CSV or Parquet by the ending of `out`; paths become relative to it where they can."""
     folder = out.resolve().parent
-    table = frame.assign(path=[_relative(path, folder) for path in frame["path"]])
+    table = frame.assign(path=[relative_to(path, folder) for path in frame["path"]])
     with atomic(out) as temporary:
         if out.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
@@ -217,7 +217,8 @@ def write_quarantine(rows: Sequence[Quarantined], out: Path) -> None:
         )
 
 
-def _relative(path: str, folder: Path) -> str:
+def relative_to(path: str, folder: Path) -> str:
+    """A path relative to a folder where it can be, else as it is."""
     resolved = Path(path)
     return resolved.relative_to(folder).as_posix() if resolved.is_relative_to(folder) else str(resolved)
 

@@ -3,6 +3,7 @@
 import os
 import struct
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,27 +26,31 @@ def find_chunks(path: Path) -> Iterator[tuple[bytes, int, int]]:
     """
     try:
         with path.open("rb") as file:
-            total = os.fstat(file.fileno()).st_size
-            head = file.read(12)
-            if len(head) < 12 or head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
-                return
-            at, long_data = 12, None
-            for _ in range(MOST_CHUNKS):
-                file.seek(at)
-                header = file.read(8)
-                if len(header) < 8:
-                    return
-                name, size = header[:4], int.from_bytes(header[4:], "little")
-                if name == b"ds64" and size >= 16:
-                    long_data = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
-                if name == b"data" and size == UNKNOWN_SIZE and long_data is not None:
-                    size = long_data
-                if size > total - at - 8:
-                    return
-                yield name, at + 8, size
-                at += 8 + size + size % 2
+            yield from chunks_of(file, os.fstat(file.fileno()).st_size)
     except OSError:
         return
+
+
+def chunks_of(file: BinaryIO | FileIO, total: int) -> Iterator[tuple[bytes, int, int]]:
+    """As `find_chunks`, of an open file of `total` bytes."""
+    head = file.read(12)
+    if len(head) < 12 or head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
+        return
+    at, long_data = 12, None
+    for _ in range(MOST_CHUNKS):
+        file.seek(at)
+        header = file.read(8)
+        if len(header) < 8:
+            return
+        name, size = header[:4], int.from_bytes(header[4:], "little")
+        if name == b"ds64" and size >= 16:
+            long_data = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+        if name == b"data" and size == UNKNOWN_SIZE and long_data is not None:
+            size = long_data
+        if size > total - at - 8:
+            return
+        yield name, at + 8, size
+        at += 8 + size + size % 2
 
 
 def read_chunk(path: Path, wanted: bytes) -> bytes | None:

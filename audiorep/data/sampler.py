@@ -1,6 +1,6 @@
 """Which windows stand in a batch together: shuffled, balanced over labels or clusters, or in pairs near in time.
 
-A drawing is a function of windows that yields the batches [batch 4] of one epoch, items as `audiorep.data.windows.Item`.
+A drawing is a function of windows that yields the batches [batch 4] of one epoch, items as `audiorep.data.items.Item`.
 """
 
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from audiorep.data.items import side_by_side
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 
@@ -43,10 +44,7 @@ class Shuffled:
     fixed = False
 
     def __init__(self, windows: Windows, fixed: bool = False) -> None:
-        counts = windows.windows_per_row()
-        self.rows = np.repeat(np.arange(len(counts)), counts)
-        self.window = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.of = np.repeat(counts, counts)
+        self.rows, self.window, self.of, _ = side_by_side(windows.windows_per_row()).T
         self.units, self.fixed = len(self.rows), fixed
 
     def batches(
@@ -131,17 +129,10 @@ class NearInTime:
     repeats = False
 
     def __init__(self, windows: Windows, within_s: float = 2.0) -> None:
-        counts = windows.windows_per_row()
-        self.rows = np.repeat(np.arange(len(counts)), counts)
-        self.window = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.of = np.repeat(counts, counts)
+        items = side_by_side(windows.windows_per_row())
+        self.rows, self.window, self.of, _ = items.T
         self.units = len(self.rows)
-        start = np.array(
-            [
-                windows.place((int(row), int(k), int(of), -1))
-                for row, k, of in zip(self.rows, self.window, self.of, strict=True)
-            ]
-        )
+        start = windows.place(items)
         recording = windows.path_of[self.rows]
         seconds = start / windows.source_hz[recording]
         seconds -= seconds.min(initial=0.0)  # a window may begin before its recording does
@@ -199,10 +190,7 @@ class Labelled:
             raise AudiorepError(
                 f"data.sampler: labelled={labelled} must lie in (0, 1], balance={balance} in [0, 1]: they are parts"
             )
-        counts = windows.windows_per_row()
-        self.rows = np.repeat(np.arange(len(counts)), counts)
-        self.window = np.arange(len(self.rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self.of = np.repeat(counts, counts)
+        self.rows, self.window, self.of, _ = side_by_side(windows.windows_per_row()).T
         known = has_label(windows.label)[self.rows]
         self.named, self.every = np.flatnonzero(known), np.arange(len(self.rows))
         if windows.times is not None:

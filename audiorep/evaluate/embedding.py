@@ -89,7 +89,7 @@ def embed_rows(
 
 
 def pieces(raw: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    """A collated batch in parts of at most `size` items; an empty one has none."""
+    """A batch in parts of at most `size` items; an empty one has none."""
     for first in range(0, len(raw["index"]), size):
         yield {name: value[first : first + size] for name, value in raw.items() if name != "failed"}
 

@@ -90,7 +90,7 @@ class Frames:
         present = np.zeros((len(rows), len(self.classes)), np.float32)
         at = pd.Index(rows["path"]).get_indexer(pd.Index(calls["path"]))
         present[at, pd.Index(self.classes).get_indexer(pd.Index(calls["label"]))] = 1.0
-        return build.Corpus(manifest, split, self.classes, present, notes)
+        return replace(corpus, manifest=manifest, split=split, classes=self.classes, truth=present, notes=notes)
 
     def known(self, cfg: DictConfig, corpus: build.Corpus) -> Known:
         frame, train = corpus.manifest.frame, corpus.split.train

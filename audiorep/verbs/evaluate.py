@@ -159,7 +159,7 @@ def embed(cfg: DictConfig, corpus: build.Corpus, model: Model, windows: Windows)
     if chosen(cfg, TOKEN_PROTOCOLS) and has_labels(corpus):
         items = windows.fixed_items()
         keep = Keeping(len(items), cfg.evaluation.tokens.memory_gb * 2**30)
-        most = max(1, cfg.evaluation.tokens.per_row // max(of for _, _, of, _ in items))
+        most = max(1, cfg.evaluation.tokens.per_row // int(items[:, 2].max()))
     with progress_bar("embedding") as progress:
         workers = build.workers_for(cfg, windows)
         extract = extract_with(models, "mel" in cfg.evaluation.beside, most)

@@ -132,9 +132,10 @@ def some(
     """
     windows = build.make_windows(settings, corpus, rows)
     items = windows.fixed_items()[slice(turn, None, None if turn is None else 2)]
-    if not items:
+    if not len(items):
         raise AudiorepError(f"corpus={settings.corpus}: has too few windows to try variants on")
-    found = list(decoded_waves(windows, spread(items, max(1, min(most, MOST_SAMPLES // windows.length)))))
+    chosen = spread(range(len(items)), max(1, min(most, MOST_SAMPLES // windows.length)))
+    found = list(decoded_waves(windows, items[chosen]))
     return np.concatenate([b["wave"].numpy() for b in found]), rows[np.concatenate([b["index"].numpy() for b in found])]
 
 

@@ -12,7 +12,7 @@ import torch
 from audiorep.data.audio import to_float
 from audiorep.data.formats.table import Table
 from audiorep.data.labels import encode
-from audiorep.data.loader import collate, fixed_batches, to_device
+from audiorep.data.loader import fixed_batches, to_device
 from audiorep.data.manifest import Manifest, read_corpus, scan
 from audiorep.data.windows import Windows, WindowSpec, choose_length_s
 from audiorep.errors import AudiorepError
@@ -140,7 +140,7 @@ def test_24_bit_recordings_give_float_and_mix_with_int16_in_a_batch(tmp_path):
     wide = [item for item in items if item["index"] == 1]
     assert {item["wave"].dtype for item in narrow} == {torch.int16}
     assert {item["wave"].dtype for item in wide} == {torch.float32}
-    batch = to_device(collate([narrow[0], wide[0]]), torch.device("cpu"))
+    batch = to_device(windows.batch(windows.fixed_items()[::2]), torch.device("cpu"))
     assert batch["wave"].dtype == torch.float32 and batch["wave"].shape == (2, 800)
     torch.testing.assert_close(batch["wave"][0], batch["wave"][1])
     start = int(batch["start"][0])
@@ -149,7 +149,7 @@ def test_24_bit_recordings_give_float_and_mix_with_int16_in_a_batch(tmp_path):
 
 def test_a_batch_of_int16_stays_int16_until_it_is_on_the_device(recording):
     windows = Windows(manifest_of(recording[0], [(0.2, 0.3), (0.5, 0.6)]), WindowSpec(0.1), 8000)
-    raw = collate([windows[item] for item in windows.fixed_items()])
+    raw = windows.batch(windows.fixed_items())
     assert raw["wave"].dtype == torch.int16
     moved = to_device(raw, torch.device("cpu"))["wave"]
     assert moved.dtype == torch.float32
@@ -162,7 +162,7 @@ def test_windows_from_memory_are_those_from_the_file(recording):
     manifest = manifest_of(path, [(0.4, 0.45), (0.1, 0.9), (0.0, 0.02)])
     for spec in (WindowSpec(0.1), WindowSpec(0.1, outside="zero")):
         kept, fresh = Windows(manifest, spec, 16000), Windows(manifest, spec, 16000, cache_bytes=0)
-        for item in kept.fixed_items() * 2:
+        for item in [*kept.fixed_items()] * 2:
             for name in ("wave", "valid"):
                 assert torch.equal(kept[item][name], fresh[item][name])
         assert 0 < kept.cached == sum(wave.nbytes for wave in kept.cache.values())
@@ -248,14 +248,14 @@ def test_what_cannot_be_decoded_comes_back_as_failed_with_its_row_and_reason(tmp
 
 def test_a_batch_leaves_out_what_failed_and_reports_it(tmp_path):
     windows = broken(tmp_path)
-    batch = collate([windows[item] for item in windows.fixed_items()])
+    batch = windows.batch(windows.fixed_items())
     assert batch["index"].tolist() == [0, 2] and batch["wave"].shape == (2, 800)
     assert [row for row, _ in batch["failed"]] == [1]
-    assert "failed" not in collate([windows[(0, 0, 1, -1)]])
+    assert "failed" not in windows.batch([(0, 0, 1, -1)])
 
 
 def test_a_batch_of_which_everything_failed_is_empty_and_says_why(tmp_path):
-    batch = collate([broken(tmp_path)[(1, 0, 1, -1)]] * 2)
+    batch = broken(tmp_path).batch([(1, 0, 1, -1)] * 2)
     assert batch.keys() == {"index", "failed"} and len(batch["index"]) == 0
     assert len(batch["failed"]) == 2 and all("b.flac" in reason for _, reason in batch["failed"])
 

@@ -11,7 +11,6 @@ from test_cli import TINY, refused, run
 
 from audiorep import build
 from audiorep.cli import compose
-from audiorep.data.loader import collate
 from audiorep.data.words import (
     FIRST,
     LONGEST,
@@ -98,7 +97,7 @@ def test_words_of_the_test_side_are_not_in_the_vocabulary_and_travel_with_their_
     windows = build.make_windows(cfg, corpus)
     windows.tokens = tokens
     rows = [int(corpus.split.test[3]), int(corpus.split.train[5])]
-    told = collate([windows[(row, 0, 1, -1)] for row in rows])["tokens"]
+    told = windows.batch([(row, 0, 1, -1) for row in rows])["tokens"]
     names = [vocabulary.words.index(corpus.manifest.frame["label"][row]) + FIRST for row in rows]
     assert told.tolist() == [[names[0], UNKNOWN], [names[1], FIRST + 2]]
 
