@@ -37,8 +37,9 @@ bench: $(BENCHED)
 
 $(BENCHED): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	@# without dependencies: torchvision and CUDA, or an older soxr, would come with them
-	$(BIN)/python -m pip install -q --no-deps -c constraints.txt audiomentations numpy-minmax numpy-rms python-stretch
+	@# without dependencies: torchvision and CUDA, jupyter and wandb, or an older soxr, would come with them
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt audiomentations numpy-minmax numpy-rms python-stretch \
+		opensoundscape aru-metadata-parser pytz noisereduce pywavelets scikit-image
 	@touch $(BENCHED)
 
 lint: install
