@@ -254,9 +254,12 @@ def seeds(
     return x[chosen]
 
 
-def _squared_to(x: Float[Tensor, "n d"], row: int) -> Float[Tensor, " n"]:
-    """Squared distance of all rows to one, in pieces that fit into the cache."""
-    return torch.cat([(piece - x[row]).square_().sum(1) for piece in x.split(1024)])
+def _squared_to(x: Float[Tensor, "n d"], row: int, chunk: int = 1024) -> Float[Tensor, " n"]:
+    """Squared distance of all rows to one, in pieces that fit into the cache, in room that is used again."""
+    room, found = x.new_empty(min(chunk, len(x)), x.shape[1]), x.new_empty(len(x))
+    for piece, out in zip(x.split(chunk), found.split(chunk), strict=True):
+        torch.sum(torch.sub(piece, x[row], out=room[: len(piece)]).square_(), 1, out=out)
+    return found
 
 
 def _draw(weight: Float[Tensor, " n"], rng: torch.Generator) -> int:
