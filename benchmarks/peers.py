@@ -58,7 +58,7 @@ def opensoundscape() -> Any:
         import_module(module)
     shown = {"Audio": None, "display": None, "HTML": None}
     transforms = {"Compose": _one_after_the_other, "Normalize": _standardised}
-    names = {
+    names: dict[str, dict[str, Any]] = {
         "IPython": {},
         "IPython.display": shown,
         "wandb": {},

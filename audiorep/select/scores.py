@@ -165,12 +165,12 @@ def information(log_p: LogProbabilities) -> PerClip:
     """
     (members, n, classes), log2_e = log_p.shape, math.log2(math.e)
     cells = 8 * CELLS.get(log_p.device.type, CELLS_ELSEWHERE)
-    step = min(n, max(1, cells // max(1, members * classes)))
-    found = wide(log_p[:0, 0, 0]).new_empty(n)
+    step = max(1, min(n, cells // max(1, members * classes)))
+    found = wide(log_p.new_empty(0)).new_empty(n)
     log_room, room = found.new_empty(2, members, step, classes)
     for piece, out in zip(log_p.split(step, 1), found.split(step), strict=True):
         log_a, a = log_room[:, : len(out)], room[:, : len(out)]
-        torch.mul(piece, log2_e, out=log_a).clamp_(LEAST * log2_e, 0.0)
+        torch.mul(wide(piece), log2_e, out=log_a).clamp_(LEAST * log2_e, 0.0)
         p = torch.exp2(log_a, out=a).sum(0).div_(members)
         mean_of = a.mul_(log_a).sum(0).div_(members)  # less than 0, as is what follows
         of_mean = p.clamp_min(math.exp(LEAST)).log2_().mul_(p)
