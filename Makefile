@@ -34,6 +34,7 @@ slow: install
 BENCHED := $(VENV)/.benched
 bench: $(BENCHED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(QUICK),quick=true) $(if $(ONLY),only=$(ONLY))
+	$(if $(ONLY),,OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling $(if $(QUICK),quick=true))
 
 $(BENCHED): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
