@@ -170,12 +170,15 @@ def information(log_p: LogProbabilities) -> PerClip:
     log_room, room = found.new_empty(2, members, step, classes)
     for piece, out in zip(log_p.split(step, 1), found.split(step), strict=True):
         log_a, a = log_room[:, : len(out)], room[:, : len(out)]
-        torch.mul(wide(piece), log2_e, out=log_a).clamp_(LEAST * log2_e, 0.0)
+        torch.mul(wide(piece), log2_e, out=log_a)
         p = torch.exp2(log_a, out=a).sum(0).div_(members)
         mean_of = a.mul_(log_a).sum(0).div_(members)  # less than 0, as is what follows
         of_mean = p.clamp_min(math.exp(LEAST)).log2_().mul_(p)
         torch.sum(mean_of.sub_(of_mean), 1, out=out)
-    return found.div_(log2_e).clamp_min_(0.0)
+    found.div_(log2_e).clamp_min_(0.0)
+    if len(never := found.isnan().nonzero().flatten()):  # 0 log 0: to look for it costs less than to keep it away
+        found[never] = reduced_information(log_p[:, never])
+    return found
 
 
 @in_pieces
