@@ -34,11 +34,13 @@ slow: install
 BENCHED := $(VENV)/.benched
 bench: $(BENCHED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(QUICK),quick=true) $(if $(ONLY),only=$(ONLY))
+	$(if $(ONLY),,OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling $(if $(QUICK),quick=true))
 
 $(BENCHED): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	@# without dependencies: torchvision and CUDA, or an older soxr, would come with them
-	$(BIN)/python -m pip install -q --no-deps -c constraints.txt audiomentations numpy-minmax numpy-rms python-stretch
+	@# without dependencies: torchvision and CUDA, jupyter and wandb, or an older soxr, would come with them
+	$(BIN)/python -m pip install -q --no-deps -c constraints.txt audiomentations numpy-minmax numpy-rms python-stretch \
+		opensoundscape aru-metadata-parser pytz noisereduce pywavelets scikit-image
 	@touch $(BENCHED)
 
 lint: install

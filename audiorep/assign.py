@@ -3,6 +3,7 @@
 Targets are distributions [n k] without gradient. Scores come from all processes at once.
 """
 
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -13,6 +14,14 @@ from torch.nn import functional as F
 from audiorep.errors import AudiorepError
 
 Scores = Float[Tensor, "n k"]
+
+CELLS = {"cpu": 2**18}
+"""Distances that are held at once: as many as fit into the cache of a core; elsewhere as `CELLS_ELSEWHERE`."""
+CELLS_ELSEWHERE = 2**26
+ROWS = 2**14
+"""Rows that are copied at once to be compared again."""
+MOST = 0.8
+"""Part of the rows from which on all are compared again, which spares the copying."""
 
 
 class Prototypes(nn.Module):
@@ -127,10 +136,39 @@ class Sharpen(Assign):
         return (scores.float() / self.tau).softmax(1)
 
 
-def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int = 8192) -> Int[Tensor, " n"]:
-    """The number of the nearest centroid of each row."""
+def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int | None = None) -> Int[Tensor, " n"]:
+    """The number of the nearest centroid of each row: ``argmin_j ||c_j||^2 / 2 - <x, c_j>``, of equal ones the first.
+
+    Args:
+        chunk: rows at a time; None: as many as `CELLS` allows.
+    """
+    found = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    for first, scores in _scores(x, centroids, chunk):
+        found[first : first + len(scores)] = _argmin(scores)
+    return found
+
+
+def _scores(
+    x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int | None = None
+) -> Iterator[tuple[int, Float[Tensor, "b k"]]]:
+    """``||c_j||^2 / 2 - <x, c_j>`` of some rows at a time, and the first of them, in room that is used again and again."""
     half = centroids.square().sum(1) / 2.0
-    return torch.cat([(half - part @ centroids.T).argmin(1) for part in x.split(chunk)])
+    cells = CELLS.get(x.device.type, CELLS_ELSEWHERE)
+    chunk = chunk or max(64, cells // len(centroids))
+    room = x.new_empty(min(chunk, len(x)), len(centroids))
+    for first in range(0, len(x), chunk):
+        piece = x[first : first + chunk]
+        yield first, torch.addmm(half, piece, centroids.T, alpha=-1.0, out=room[: len(piece)])
+
+
+def _argmin(scores: Float[Tensor, "b k"]) -> Int[Tensor, " b"]:
+    """``scores.argmin(1)``, by the least of eight groups, then within its group: a minimum is found faster than its place."""
+    rows, count = scores.shape
+    if count % 8:
+        return scores.argmin(1)
+    groups = scores.view(rows, 8, count // 8)
+    group = groups.amin(2).argmin(1)
+    return groups[torch.arange(rows, device=scores.device), group].argmin(1).add_(group, alpha=count // 8)
 
 
 def kmeans(
@@ -162,18 +200,64 @@ def kmeans(
     if count > len(x):
         raise AudiorepError(f"{count} clusters of {len(x)} rows: ask for fewer clusters, or add recordings")
     x = x.float()
+    return lloyd(x, seeds(x, count, rng, weight), iterations, weight)
+
+
+def lloyd(
+    x: Float[Tensor, "n d"],
+    centroids: Float[Tensor, "k d"],
+    iterations: int = 20,
+    weight: Float[Tensor, " n"] | None = None,
+) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
+    """As `kmeans`, from given centroids on, which are not written to.
+
+    A row is compared with all centroids only where it may have come nearer to another: its own has moved away by so much
+    at most, and the second nearest has come nearer by no more than the centroid that moved most. That changes nothing.
+
+    Source: Hamerly 2010, doi:10.1137/1.9781611972801.12 (the bounds).
+    """
     weighted = x if weight is None else x * weight[:, None]
-    centroids = _seeds(x, count, rng, weight)
-    assignment = nearest(x, centroids)
-    _refill(x, centroids, assignment)
+    centroids, norm = centroids.clone(), _squared_to(x, torch.zeros_like(x[0]))
+    assignment, near, second = two_nearest(x, centroids, norm)
     for _ in range(iterations):
+        if _refill(x, centroids, assignment):
+            second.fill_(-1.0)  # nothing is known of the new ones
+        before, old = assignment.clone(), centroids
         sums = torch.zeros_like(centroids).index_add_(0, assignment, weighted)
-        centroids = sums / torch.bincount(assignment, weight, minlength=count)[:, None]
-        before, assignment = assignment, nearest(x, centroids)
-        _refill(x, centroids, assignment)
+        centroids = sums / torch.bincount(assignment, weight, minlength=len(centroids))[:, None]
+        moved = torch.linalg.vector_norm(centroids - old, dim=1)
+        near += moved[assignment]
+        second -= moved.amax()
+        unsure = (near >= second).nonzero().flatten()
+        if len(unsure) > MOST * len(x):
+            assignment, near, second = two_nearest(x, centroids, norm)
+        else:
+            for rows in unsure.split(ROWS):
+                assignment[rows], near[rows], second[rows] = two_nearest(x[rows], centroids, norm[rows])
         if torch.equal(before, assignment):
             break
+    _refill(x, centroids, assignment)
     return centroids, assignment
+
+
+def two_nearest(
+    x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], norm: Float[Tensor, " n"]
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """The number of the nearest centroid of each row, its distance, and that of the second; infinite where there is none.
+
+    Args:
+        norm: ``||x_i||^2``.
+    """
+    found = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    near, second = x.new_empty(2, len(x))
+    for first, scores in _scores(x, centroids):
+        part = slice(first, first + len(scores))
+        place = _argmin(scores)[:, None]
+        found[part], near[part] = place[:, 0], scores.gather(1, place)[:, 0]
+        second[part] = scores.scatter_(1, place, torch.inf).amin(1)
+    for one in (near, second):
+        one.mul_(2.0).add_(norm).clamp_min_(0.0).sqrt_()
+    return found, near, second
 
 
 def clusters_of(x: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> Int[Tensor, " n"]:
@@ -188,22 +272,28 @@ def clusters_of(x: Float[Tensor, "n d"], count: int, rng: torch.Generator) -> In
     return out
 
 
-def _refill(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], assignment: Int[Tensor, " n"]) -> None:
-    """Give each empty cluster the row that is farthest from its own centroid, of those whose cluster keeps another."""
+def _refill(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], assignment: Int[Tensor, " n"]) -> bool:
+    """Give each empty cluster the row that is farthest from its own centroid, of those whose cluster keeps another.
+
+    Returns:
+        whether there were any.
+    """
     sizes = torch.bincount(assignment, minlength=len(centroids))
     if not (left := (sizes == 0).nonzero().flatten().tolist()):
-        return
-    distance = (x - centroids[assignment]).square().sum(1)
+        return False
+    pieces = zip(x.split(1024), assignment.split(1024), strict=True)
+    distance = torch.cat([(piece - centroids[own]).square_().sum(1) for piece, own in pieces])
     for empty in left:
         row = int(distance.masked_fill(sizes[assignment] < 2, -1.0).argmax())
         sizes[assignment[row]] -= 1
         sizes[empty] = 1
         assignment[row] = empty
         centroids[empty] = x[row]
-        distance = distance.minimum((x - x[row]).square().sum(1))
+        distance = distance.minimum(_squared_to(x, x[row]))
+    return True
 
 
-def _seeds(
+def seeds(
     x: Float[Tensor, "n d"], count: int, rng: torch.Generator, weight: Float[Tensor, " n"] | None = None
 ) -> Float[Tensor, "k d"]:
     """k-means++: each seed is drawn with probability ~ its squared distance to the nearest seed so far, times `weight`."""
@@ -212,17 +302,20 @@ def _seeds(
     else:
         first = _draw(weight, rng)
     chosen = [first]
-    distance = _squared_to(x, first)
+    distance = _squared_to(x, x[first])
     for _ in range(count - 1):
         pick = _draw(distance if weight is None else distance * weight, rng)
         chosen.append(pick)
-        distance = distance.minimum(_squared_to(x, pick))
-    return x[chosen].clone()
+        distance = distance.minimum(_squared_to(x, x[pick]))
+    return x[chosen]
 
 
-def _squared_to(x: Float[Tensor, "n d"], row: int) -> Float[Tensor, " n"]:
-    """Squared distance of all rows to one, in pieces that fit into the cache."""
-    return torch.cat([(piece - x[row]).square_().sum(1) for piece in x.split(1024)])
+def _squared_to(x: Float[Tensor, "n d"], place: Float[Tensor, " d"], chunk: int = 1024) -> Float[Tensor, " n"]:
+    """Squared distance of all rows to a place, in pieces that fit into the cache, in room that is used again."""
+    room, found = x.new_empty(min(chunk, len(x)), x.shape[1]), x.new_empty(len(x))
+    for piece, out in zip(x.split(chunk), found.split(chunk), strict=True):
+        torch.sum(torch.sub(piece, place, out=room[: len(piece)]).square_(), 1, out=out)
+    return found
 
 
 def _draw(weight: Float[Tensor, " n"], rng: torch.Generator) -> int:

@@ -118,7 +118,7 @@ def measure(
     given: dict[str, Side | None] = {OURS: case.ours, **case.peers}
     times = {name: Times(note="" if side else "not installed") for name, side in given.items()}
     sides = {name: side for name, side in given.items() if side}
-    with threads_of(case.threads):
+    with threads_of(case.threads), little_garbage():
         firsts = warm_up(case, sides, times, clock)
         repeats = {name: max(1, round(SHORTEST_S / max(times.seconds[0], 1e-6))) for name, times in firsts.items()}
         times.update((name, first) for name, first in firsts.items() if first.seconds[0] > limit_s)
@@ -199,6 +199,17 @@ def threads_of(count: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def little_garbage() -> Iterator[None]:
+    """What is there before the block is not looked at when garbage is collected within it, which then takes no time."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def begin_peak() -> int | None:

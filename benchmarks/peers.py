@@ -1,12 +1,14 @@
 """Other packages, where they are installed: a peer that is not there is left out, and the table says so."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
+
+import torch
 
 import audiorep.torchaudio  # noqa: F401  peers import torchaudio, which this makes loadable beside a CPU build of torch
 
@@ -52,3 +54,36 @@ def lightly(module: str) -> Any:
     names = {"torchvision": {}, "torchvision.ops": {"roi_align": None, "StochasticDepth": object}}
     with stand_in(names):
         return imported(f"lightly.{module}")
+
+
+def opensoundscape() -> Any:
+    """opensoundscape without torchvision, IPython and wandb, of which its embedding uses but one sum; None: not installed.
+
+    Networks are given to its CNN as modules; those of torchvision are not there.
+    """
+    for module in ("torchmetrics", "lightning"):  # these ask whether torchvision is there: before the stand-in is
+        import_module(module)
+    shown = {"Audio": None, "display": None, "HTML": None}
+    transforms = {"Compose": _one_after_the_other, "Normalize": _standardised}
+    names: dict[str, dict[str, Any]] = {
+        "IPython": {},
+        "IPython.display": shown,
+        "wandb": {},
+        "torchvision": {},
+        "torchvision.transforms": transforms,
+    }
+    with stand_in(names):
+        return imported("opensoundscape")
+
+
+def _one_after_the_other(parts: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    def transform(x: Any) -> Any:
+        for part in parts:
+            x = part(x)
+        return x
+
+    return transform
+
+
+def _standardised(mean: Any, std: Any) -> Callable[[Any], Any]:
+    return lambda x: (x - torch.as_tensor(mean, dtype=x.dtype)) / torch.as_tensor(std, dtype=x.dtype)

@@ -1,6 +1,6 @@
 """How fast and in how little memory many queries are searched for, beside scikit-learn's brute force.
 
-    python benchmarks/search.py [rows, 1000000] [width, 512] [queries, 100] [top, 50] [threads, 1] [repeats, 3]
+    python -m benchmarks.search [rows, 1000000] [width, 512] [queries, 100] [top, 50] [threads, 1] [repeats, 3]
 
 A folder as `audiorep embed` leaves it, of random embeddings; its file of rows is made once, then searched from the disk
 (warm: the system keeps in free memory what it has read). scikit-learn's NearestNeighbors (cosine, brute) is given the same
@@ -15,18 +15,53 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from sklearn.neighbors import NearestNeighbors
 
 from audiorep.apply.embed import EMBEDDINGS
 from audiorep.apply.index import TOLD, open_embedded
+from audiorep.apply.search import find
 from audiorep.rehearsal import memory_bytes, size
+from benchmarks.harness import Case
 
 GROUP = 4096
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    """Both sides in this process; `main` gives each a process of its own, and tells its whole memory."""
+    count, width, queries, top = (20_000, 128, 20, 10) if quick else (1_000_000, 512, 100, 50)
+    with tempfile.TemporaryDirectory() as name:
+        embeddings(Path(name), count, width)
+        rows = open_embedded(Path(name)).rows
+        asked = questions(queries, width)
+        x = np.concatenate([part.astype(np.float32) for _, part in rows.chunks()])
+
+        def by_audiorep() -> np.ndarray:
+            return np.stack([one.rows for one in find(rows, list(asked[:, None]), top)])
+
+        def by_scikit_learn() -> np.ndarray:
+            peer = NearestNeighbors(n_neighbors=top, metric="cosine", algorithm="brute", n_jobs=1).fit(x)
+            return np.asarray(peer.kneighbors(asked, return_distance=False))
+
+        work = f"search of {count:,} x {width} for {queries} queries, the {top} nearest"
+        yield Case(work, "queries", queries, by_audiorep, {"scikit-learn": by_scikit_learn}, agree=alike)
+
+
+def alike(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether the rows found are the same, but for some near the last place."""
+    return common(ours, theirs) > 0.99
+
+
+def common(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The part of the rows found that both have."""
+    return float(np.mean([len(set(x) & set(y)) / len(x) for x, y in zip(ours, theirs, strict=True)]))
 
 
 def embeddings(folder: Path, rows: int, width: int) -> None:
@@ -59,10 +94,6 @@ class Clock:
 
 
 def ours(folder: Path, queries: int, top: int, threads: int, told: Any) -> None:
-    import torch
-
-    from audiorep.apply.search import find
-
     torch.set_num_threads(threads)
     rows = open_embedded(folder).rows
     vectors = list(questions(queries, rows.width)[:, None])
@@ -72,8 +103,6 @@ def ours(folder: Path, queries: int, top: int, threads: int, told: Any) -> None:
 
 
 def theirs(folder: Path, queries: int, top: int, threads: int, told: Any) -> None:
-    from sklearn.neighbors import NearestNeighbors
-
     rows = open_embedded(folder).rows
     x = np.concatenate([part.astype(np.float32) for _, part in rows.chunks()])
     asked, libraries, clock = questions(queries, rows.width), memory_bytes(), Clock()
@@ -108,11 +137,11 @@ def main(
         runs = [[alone(side, folder, queries, top, threads) for side in (ours, theirs)] for _ in range(repeats)]
     wall, cpu = (np.array([[side[which] for side in run] for run in runs]) for which in (0, 1))
     for side, label in enumerate(("audiorep", "scikit-learn, brute, cosine")):
-        peak, before = (size(max(run[side][which] for run in runs)) for which in (3, 2))
+        peak, before = (size(max(int(run[side][which]) for run in runs)) for which in (3, 2))
         spent = f"median {np.median(wall[:, side]):.2f} s, of the cores {np.median(cpu[:, side]):.2f} s"
         print(f"{label:28s} {spent}, peak {peak}, before {before}; all {wall[:, side].round(2).tolist()}")
     ratio, worked = (np.median(one[:, 1]) / np.median(one[:, 0]) for one in (wall, cpu))
-    same = np.mean([len(set(x) & set(y)) / top for x, y in zip(runs[0][0][4], runs[0][1][4], strict=True)])
+    same = common(runs[0][0][4], runs[0][1][4])
     print(f"ratio of medians             {ratio:.2f}, of the cores {worked:.2f}; hits in common {same:.4f}")
     print(f"load, 1, 5 and 15 minutes    {' '.join(f'{one:.2f}' for one in os.getloadavg())}")
 

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from audiorep.assign import Centring, Prototypes, Sharpen, Sinkhorn, kmeans, nearest
+from audiorep.assign import CELLS, Centring, Prototypes, Sharpen, Sinkhorn, kmeans, lloyd, nearest, two_nearest
 from audiorep.errors import AudiorepError
 from audiorep.types import generator
 
@@ -225,6 +225,44 @@ def test_weighted_kmeans_is_about_as_good_as_scikit_learn(seed):
         rows = assignment == j
         expected = (x[rows] * weight[rows, None]).sum(0) / weight[rows].sum()
         torch.testing.assert_close(centroids[j], expected, rtol=1e-4, atol=1e-4)
+
+
+def plain_lloyd(x: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Every row against every centroid, every time."""
+    assignment = torch.cdist(x, centroids).argmin(1)
+    for _ in range(iterations):
+        centroids = torch.stack([x[assignment == j].mean(0) for j in range(len(centroids))])
+        assignment = torch.cdist(x, centroids).argmin(1)
+    return centroids, assignment
+
+
+@pytest.mark.parametrize("k", [6, 16, 24])
+@pytest.mark.parametrize("iterations", [1, 3, 12])
+def test_lloyd_with_bounds_goes_the_same_way_as_without(k, iterations, monkeypatch):
+    monkeypatch.setattr("audiorep.assign.ROWS", 50)
+    monkeypatch.setitem(CELLS, "cpu", 1000)
+    x = blobs(5, 2.0, per=100)[0].double()
+    start = x[torch.randperm(len(x), generator=generator(k))[:k]]
+    kept = start.clone()
+    centroids, assignment = lloyd(x, start, iterations)
+    expected = plain_lloyd(x, start, iterations)
+    assert torch.equal(start, kept) and torch.equal(assignment, expected[1])
+    torch.testing.assert_close(centroids, expected[0])
+
+
+def test_the_two_nearest_are_those_of_all_distances(monkeypatch):
+    monkeypatch.setitem(CELLS, "cpu", 1000)
+    x, centroids = blobs(2, 2.0)[0].double(), blobs(3, 2.0, per=4)[0].double()
+    found, near, second = two_nearest(x, centroids, x.square().sum(1))
+    expected = torch.cdist(x, centroids).topk(2, 1, largest=False)
+    assert torch.equal(found, expected.indices[:, 0]) and torch.equal(found, nearest(x, centroids))
+    torch.testing.assert_close(torch.stack([near, second], 1), expected.values)
+    assert two_nearest(x, centroids[:1], x.square().sum(1))[2].isinf().all()
+
+
+def test_of_equal_centroids_the_first_is_the_nearest():
+    x = torch.randn(30, 4, generator=generator(0))
+    assert (nearest(x, torch.zeros(16, 4)) == 0).all() and (nearest(x, torch.zeros(5, 4)) == 0).all()
 
 
 def test_equal_weights_are_none():

@@ -55,12 +55,18 @@ def do(job: Job, work: Work) -> Outcome:
 
 
 def write_rows(path: Path, tables: Iterator[pa.Table]) -> int:
-    """Write tables of one schema after each other, in groups of at least `GROUP` rows; returns how many rows."""
+    """Write tables of one schema after each other, in groups of at least `GROUP` rows; returns how many rows.
+
+    What waits is joined as in a binary counter: many small tables would lie between the large arrays that come and go, so
+    that no room could be used again, and memory would grow with the recording.
+    """
     rows, waiting, held = 0, list[pa.Table](), 0
     first = next(tables)
     with atomic(path) as temporary, pq.ParquetWriter(temporary, first.schema) as writer:
         for table in chain([first], tables):
             waiting.append(table)
+            while len(waiting) > 1 and len(waiting[-1]) >= len(waiting[-2]):
+                waiting[-2:] = [pa.concat_tables(waiting[-2:]).combine_chunks()]
             rows, held = rows + len(table), held + len(table)
             if held >= GROUP:
                 writer.write_table(pa.concat_tables(waiting))

@@ -10,6 +10,8 @@ from audiorep.select.pool import Chosen, Pool, Selector
 
 CELLS = 2**22
 """Products of embeddings that are held at once: 16 MB of float32."""
+SMALL = 2**17
+"""Numbers of embeddings that are held at once: half of a cache."""
 
 Squared = Float[Tensor, " n"]
 First = Callable[[Float[Tensor, "n d"], torch.Generator], int]
@@ -39,12 +41,21 @@ def squared_to_nearest(x: Float[Tensor, "n d"], others: Float[Tensor, "l d"]) ->
     half = others.square().sum(1) / 2.0
     pieces = x.split(max(1, CELLS // len(others)))
     nearest = torch.cat([torch.addmm(half, piece, others.T, alpha=-1.0).amin(1) for piece in pieces])
-    return (x.square().sum(1) + 2.0 * nearest).clamp_min_(0.0)
+    return nearest.mul_(2.0).add_(squared_length(x)).clamp_min_(0.0)
+
+
+def squared_length(x: Float[Tensor, "n d"], origin: Tensor | float = 0.0) -> Squared:
+    """``||x_i - origin||^2``, in pieces that fit into the cache, in room that is used again."""
+    rows = max(1, SMALL // x.shape[1])
+    room, found = x.new_empty(min(rows, len(x)), x.shape[1]), x.new_empty(len(x))
+    for piece, out in zip(x.split(rows), found.split(rows), strict=True):
+        torch.sum(torch.sub(piece, origin, out=room[: len(piece)]).square_(), 1, out=out)
+    return found
 
 
 def central(x: Float[Tensor, "n d"], rng: torch.Generator) -> int:
     """The clip nearest the mean of all."""
-    return int((x - x.mean(0)).square().sum(1).argmin())
+    return int(squared_length(x, x.mean(0)).argmin())
 
 
 def anywhere(x: Float[Tensor, "n d"], rng: torch.Generator) -> int:
@@ -68,7 +79,7 @@ def farthest_first(
     Source: Gonzalez 1985, doi:10.1016/0304-3975(85)90224-5; Sener and Savarese 2018, arXiv:1708.00489, algorithm 1; Minoux
     1978, doi:10.1007/BFb0006528 (bounds).
     """
-    norm, bound = x.square().sum(1), squared_to_nearest(x, others)
+    norm, bound = squared_length(x), squared_to_nearest(x, others)
     rows, far = torch.empty(k, dtype=torch.int64, device=x.device), x.new_empty(k)
     begun = 0 if len(others) else 1
     if begun:
@@ -105,4 +116,5 @@ class FarthestFirst(Selector):
 
     def pick(self, pool: Pool, k: int, rng: torch.Generator) -> Chosen:
         x, labelled = placed(pool, self.normalise)
-        return Chosen(*farthest_first(x, labelled, k, self.first(x, rng)))
+        first = 0 if len(labelled) else self.first(x, rng)
+        return Chosen(*farthest_first(x, labelled, k, first))

@@ -75,8 +75,13 @@ def log_answers(log_p: LogProbabilities, several: bool = False) -> LogAnswers:
 def answers(log_p: LogProbabilities, several: bool = False) -> Float[Tensor, "n q k"]:
     """``1/m sum_m p_m``."""
     log_p = wide(log_p).clamp_max(0.0)
-    present = log_p.exp().mean(0)
+    present = exp(log_p).mean(0)
     return torch.stack([-torch.expm1(log_p).mean(0), present], 2) if several else present[:, None]
+
+
+def exp(x: Tensor) -> Tensor:
+    """``e^x`` as ``2^(x log2 e)``, which a CPU does several times as fast; off by ``|x| 2^-24`` of itself at most."""
+    return (x * math.log2(math.e)).exp2_()
 
 
 def entropy_of(p: Float[Tensor, "n q k"]) -> PerQuestion:
@@ -87,9 +92,9 @@ def entropy_of(p: Float[Tensor, "n q k"]) -> PerQuestion:
 def entropies(log_p: LogProbabilities, several: bool = False) -> tuple[PerQuestion, PerQuestion]:
     """``H(1/m sum_m p_m)``, of the mean, and ``1/m sum_m H(p_m)``, the mean of all."""
     log_a = log_answers(log_p, several)
-    a = log_a.exp()
-    of_mean = entropy_of(a.mean(0))
-    return of_mean, -(a.mul_(log_a)).mean(0).sum(2)
+    a = exp(log_a)
+    of_mean = entropy_of(a.sum(0).div_(len(a)))
+    return of_mean, a.mul_(log_a).sum(0).sum(2).div_(-len(a))
 
 
 @in_pieces
@@ -130,12 +135,11 @@ def disagreement(log_p: LogProbabilities, several: bool = False, reduce: Reduce 
     """
     log_a = log_answers(log_p, several)
     if not votes:
-        return reduce(entropy_of(log_a.exp().mean(0)))
+        return reduce(entropy_of(exp(log_a).mean(0)))
     decided = torch.zeros_like(log_a).scatter_(3, log_a.argmax(3, keepdim=True), 1.0)
     return reduce(entropy_of(decided.mean(0)))
 
 
-@in_pieces
 def bald(log_p: LogProbabilities, several: bool = False, reduce: Reduce = mean) -> PerClip:
     """``I(y; w) = H(1/m sum_m p_m) - 1/m sum_m H(p_m)``: what the answer tells about the model; 0 where all agree.
 
@@ -143,8 +147,38 @@ def bald(log_p: LogProbabilities, several: bool = False, reduce: Reduce = mean) 
 
     Source: Houlsby et al. 2011, arXiv:1112.5745, eq. 2; Gal et al. 2017, arXiv:1703.02910, section 4.
     """
+    return reduced_information(log_p, several, reduce=reduce) if several else reduce(information(log_p)[:, None])
+
+
+@in_pieces
+def reduced_information(log_p: LogProbabilities, several: bool = False, reduce: Reduce = mean) -> PerClip:
+    """`bald` as its formula stands."""
     of_mean, mean_of = entropies(log_p, several)
     return reduce((of_mean - mean_of).clamp_min(0.0))
+
+
+def information(log_p: LogProbabilities) -> PerClip:
+    """`bald` of clips with one label each, in bits until the end, in two rooms that every piece uses again.
+
+    New room for every piece would cost as much as the exponentials. Pieces are larger than elsewhere: with few operations
+    on each, their number counts for more than the cache.
+    """
+    (members, n, classes), log2_e = log_p.shape, math.log2(math.e)
+    cells = 8 * CELLS.get(log_p.device.type, CELLS_ELSEWHERE)
+    step = max(1, min(n, cells // max(1, members * classes)))
+    found = wide(log_p.new_empty(0)).new_empty(n)
+    log_room, room = found.new_empty(2, members, step, classes)
+    for piece, out in zip(log_p.split(step, 1), found.split(step), strict=True):
+        log_a, a = log_room[:, : len(out)], room[:, : len(out)]
+        torch.mul(wide(piece), log2_e, out=log_a)
+        p = torch.exp2(log_a, out=a).sum(0).div_(members)
+        mean_of = a.mul_(log_a).sum(0).div_(members)  # less than 0, as is what follows
+        of_mean = p.clamp_min(math.exp(LEAST)).log2_().mul_(p)
+        torch.sum(mean_of.sub_(of_mean), 1, out=out)
+    found.div_(log2_e).clamp_min_(0.0)
+    if len(never := found.isnan().nonzero().flatten()):  # 0 log 0: to look for it costs less than to keep it away
+        found[never] = reduced_information(log_p[:, never])
+    return found
 
 
 @in_pieces

@@ -6,7 +6,15 @@ import pytest
 import torch
 from pools import blobs, make
 
-from audiorep.select.geometry import FarthestFirst, anywhere, central, farthest_first, placed, squared_to_nearest
+from audiorep.select.geometry import (
+    FarthestFirst,
+    anywhere,
+    central,
+    farthest_first,
+    placed,
+    squared_length,
+    squared_to_nearest,
+)
 from audiorep.types import generator
 
 
@@ -71,6 +79,13 @@ def test_distances_to_the_nearest_equal_cdist():
     found = squared_to_nearest(x, others)
     torch.testing.assert_close(found, torch.cdist(x, others).amin(1).square(), rtol=1e-4, atol=1e-4)
     assert squared_to_nearest(x, others[:0]).isinf().all()
+
+
+def test_lengths_in_pieces_are_those_of_the_formula(monkeypatch):
+    monkeypatch.setattr("audiorep.select.geometry.SMALL", 20)
+    x, origin = blobs(50), blobs(1, seed=3)[0]
+    torch.testing.assert_close(squared_length(x), x.square().sum(1))
+    torch.testing.assert_close(squared_length(x, origin), (x - origin).square().sum(1))
 
 
 @pytest.mark.parametrize("normalise", [False, True])

@@ -119,6 +119,15 @@ def test_bald_equals_batchbald_redux():
     torch.testing.assert_close(bald(x), theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 2), (5, 57, 4), (20, 3000, 10)])
+def test_the_fast_bald_equals_its_formula(shape):
+    m, n, c = shape
+    for dtype, equal in ((torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 2e-6)):
+        x = (3.0 * log_p(n, m, c, dtype=torch.float64)).log_softmax(2).to(dtype)
+        x[:, 0, 0] = -torch.inf
+        torch.testing.assert_close(bald(x), scores.reduced_information(x), rtol=0.0, atol=equal)
+
+
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("name", ALL)
 def test_certainty_is_a_finite_score(name, several):
