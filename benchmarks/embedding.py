@@ -22,7 +22,7 @@ FRONTEND = {"sample_rate_hz": RATE_HZ, "n_fft": 1024, "win_length": 1024, "hop_l
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    seconds = 20 if quick else 160
+    seconds = 40 if quick else 160
     with tempfile.TemporaryDirectory() as folder:
         sound, model = Path(folder) / "night.wav", Path(folder) / "model"
         samples = np.random.default_rng(0).standard_normal(seconds * RATE_HZ) * 0.1

@@ -18,7 +18,6 @@ import pandas as pd
 import soundfile
 import soxr
 import torch
-from harness import Case
 from torch.utils.data import default_collate
 
 from audiorep.cli import main
@@ -26,6 +25,7 @@ from audiorep.data.loader import source, to_device
 from audiorep.data.manifest import scan
 from audiorep.data.store import find_store
 from audiorep.data.windows import Windows, WindowSpec
+from benchmarks.harness import Case
 
 RATE_HZ, LOWER_HZ, WINDOW_S, BATCH = 32000, 16000, 5.0, 64
 HEADER_BYTES = 44
@@ -154,7 +154,7 @@ def cases(quick: bool) -> Iterator[Case]:
             name: None if read is None else partial(how, read, paths, draws)
             for name, (how, paths, read) in peers.items()
         }
-        return Case(what, "windows/s", float(count), partial(ours, source(windows, workers=0), draws), given, **goals)
+        return Case(what, "windows", float(count), partial(ours, source(windows, workers=0), draws), given, **goals)
 
     with tempfile.TemporaryDirectory(prefix="audiorep-loading-") as name:
         folder = Path(name)
