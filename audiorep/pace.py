@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from audiorep.encoders.base import Encoder
 from audiorep.types import generator
@@ -64,8 +65,8 @@ def step_s(encoder: Encoder, spec: torch.Tensor, way: Way) -> float:
     return time.perf_counter() - began
 
 
-def lay_out(encoder: Encoder, channels_last: bool) -> torch.memory_format:
-    """Bring an encoder's weights into a memory layout, and say which."""
+def lay_out(module: nn.Module, channels_last: bool) -> torch.memory_format:
+    """Bring the weights of an encoder, or of something with one in it, into a memory layout, and say which."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    encoder.to(memory_format=layout)  # type: ignore[call-overload]  # which torch's stubs leave out
+    module.to(memory_format=layout)  # type: ignore[call-overload]  # which torch's stubs leave out
     return layout

@@ -59,11 +59,10 @@ def wave_case(count: int) -> Case:
     peers = {
         "audiomentations": audiomentations and one_by_one(),
         "torch-audiomentations": torch_audiomentations and batched(),
-        "one augmentation after the other": in_turn,
-        "a copy of the batch": wave.clone,
     }
+    beside = {"one augmentation after the other": in_turn, "a copy of the batch": wave.clone}
     work = f"noise, gain, shift of {count} clips of {LENGTH_S:g} s at {RATE_HZ // 1000} kHz"
-    return Case(work, "clips", count, lambda: apply_all(chain, wave, rng), peers, 6.0, against="audiomentations")
+    return Case(work, "clips", count, lambda: apply_all(chain, wave, rng), peers, 6.0, beside=beside)
 
 
 def spectrograms(count: int, bands: int = 128, frames: int = 501) -> Tensor:
@@ -77,11 +76,11 @@ def mask_case(count: int) -> Case:
     frequency = torchaudio.transforms.FrequencyMasking(19, iid_masks=True)
     peers = {
         "torchaudio": lambda: frequency(frequency(time(time(spec)))),
-        "the same, input kept": lambda: apply_all(chain, spec, rng),
     }
+    beside = {"the same, input kept": lambda: apply_all(chain, spec, rng)}
     work = f"two time and two frequency masks on [{count}, 1, 128, 501]"
     ours = lambda: apply_all(chain, spec, rng, owned=True)  # noqa: E731
-    return Case(work, "clips", count, ours, peers, 10.0, against="torchaudio")
+    return Case(work, "clips", count, ours, peers, 10.0, beside=beside)
 
 
 def crop_case(count: int) -> Case:
@@ -89,5 +88,7 @@ def crop_case(count: int) -> Case:
     whole = torch.nn.functional.affine_grid(
         torch.eye(2, 3).expand(count, 2, 3), [count, 1, 64, 101], align_corners=False
     )
-    peers = {"grid_sample, its grid given": lambda: torch.nn.functional.grid_sample(spec, whole, align_corners=False)}
-    return Case(f"random crop and resize of [{count}, 1, 64, 101]", "clips", count, lambda: crop(spec, rng), peers)
+    beside = {"grid_sample, its grid given": lambda: torch.nn.functional.grid_sample(spec, whole, align_corners=False)}
+    return Case(
+        f"random crop and resize of [{count}, 1, 64, 101]", "clips", count, lambda: crop(spec, rng), {}, beside=beside
+    )

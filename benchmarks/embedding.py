@@ -1,24 +1,32 @@
 """Embeddings along a long recording, beside OpenSoundscape with the same network and input shape."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
 
-from audiorep.apply.embed import embed_recording, open_embedder
+from audiorep.apply.embed import Embedder, embed_recording, open_embedder
 from audiorep.compress import Compress
 from audiorep.encoders.resnet import ResNet
 from audiorep.frontend import Mel
 from audiorep.model import Model, ModelInfo, save_model
+from audiorep.pace import lay_out
 from benchmarks.harness import Case
 from benchmarks.peers import opensoundscape
 
 RATE_HZ, LENGTH_S, BANDS, FRAMES = 32_000, 5.0, 128, 501
-FRONTEND = {"sample_rate_hz": RATE_HZ, "n_fft": 1024, "win_length": 1024, "hop_length": 320, "bands": BANDS}
+FRONTEND: dict[str, Any] = {
+    "sample_rate_hz": RATE_HZ,
+    "n_fft": 1024,
+    "win_length": 1024,
+    "hop_length": 320,
+    "bands": BANDS,
+}
 
 
 def cases(quick: bool) -> Iterator[Case]:
@@ -46,25 +54,27 @@ def case(encoder: ResNet, model: Path, sound: Path, seconds: int) -> Case:
     exact, rough = open_embedder(model), open_embedder(model, precision="bf16-mixed")
     hop = exact.window_samples
 
-    def embed(embedder: object) -> list[int]:
-        return [len(rows) for rows in embed_recording(sound, embedder, hop, 64)]  # type: ignore[arg-type]
+    def embed(embedder: Embedder) -> list[int]:
+        return [len(rows) for rows in embed_recording(sound, embedder, hop, 64)]
 
     spec = torch.randn(8, 1, BANDS, FRAMES).contiguous(memory_format=torch.channels_last)
-    bare = encoder.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lay_out(encoder.eval(), channels_last=True)
 
     @torch.inference_mode()
     def network_alone() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             for _ in range(0, seconds, 8 * round(LENGTH_S)):
-                bare(spec)
+                encoder(spec)
 
     peers = {
-        "OpenSoundscape": of_opensoundscape(encoder, sound),
+        "OpenSoundscape": of_opensoundscape(sound),
+    }
+    beside = {
         "audiorep, precision=32-true": lambda: embed(exact),
         "the network alone, bf16": network_alone,
     }
     work = f"ResNet-18 embeddings of {seconds} s, [1, {BANDS}, {FRAMES}] every {LENGTH_S:g} s, precision=bf16-mixed"
-    return Case(work, "s of sound", seconds, lambda: embed(rough), peers, 2.5, 3.0, "OpenSoundscape")
+    return Case(work, "s of sound", seconds, lambda: embed(rough), peers, 2.5, 3.0, beside=beside)
 
 
 class Named(nn.Module):
@@ -79,7 +89,7 @@ class Named(nn.Module):
         return logits
 
 
-def of_opensoundscape(encoder: ResNet, sound: Path) -> object:
+def of_opensoundscape(sound: Path) -> Callable[[], Any] | None:
     """Its `embed` of the same network; None where it is not installed."""
     if opensoundscape() is None:
         return None

@@ -1,6 +1,7 @@
 """Samples to log-mel spectrograms, beside torchaudio, librosa and nnAudio."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import librosa
 import numpy as np
@@ -43,7 +44,7 @@ def mel_case(
 ) -> Case:
     wave, log = waves(count, round(length_s * rate_hz)), Log(OFFSET)
     ours = Mel(rate_hz, n_fft=n_fft, win_length=n_fft, hop_length=hop, bands=bands, f_min_hz=rate_hz / 100)
-    keys = {"n_fft": n_fft, "hop_length": hop, "n_mels": bands, "pad_mode": "constant"}
+    keys: dict[str, Any] = {"n_fft": n_fft, "hop_length": hop, "n_mels": bands, "pad_mode": "constant"}
     theirs = torchaudio.transforms.MelSpectrogram(rate_hz, f_min=rate_hz / 100, **keys)
     samples, nnaudio = wave.numpy(), nnaudio_mel(rate_hz, n_fft, hop, bands)
 
@@ -55,8 +56,8 @@ def mel_case(
         "torchaudio": torch.no_grad()(lambda: torch.log(theirs(wave) + OFFSET)),
         "librosa": of_librosa,
         "nnAudio": nnaudio and torch.no_grad()(lambda: torch.log(nnaudio(wave) + OFFSET)),
-        "the whole batch at once": torch.no_grad()(lambda: log(ours.bands(ours.power(wave)))),
     }
+    beside = {"the whole batch at once": torch.no_grad()(lambda: log(ours.bands(ours.power(wave))))}
 
     def agree(mine: Tensor, other: Tensor | np.ndarray) -> bool:
         other = torch.as_tensor(other).reshape(mine[:, 0].shape)
@@ -64,17 +65,9 @@ def mel_case(
 
     work = f"log-mel of {count} clips of {length_s:g} s at {rate_hz / 1000:g} kHz ({n_fft}/{hop}, {bands} bands)"
     return Case(
-        work,
-        "clips",
-        count,
-        torch.no_grad()(lambda: log(ours(wave))),
-        peers,
-        least,
-        stretch,
-        "torchaudio",
-        agree,
-        threads,
-    )
+        work, "clips", count, torch.no_grad()(lambda: log(ours(wave))), peers, least, stretch, "torchaudio", agree, threads,
+        beside=beside,
+    )  # fmt: skip
 
 
 def kaldi_case(count: int) -> Case:
@@ -87,14 +80,14 @@ def kaldi_case(count: int) -> Case:
 
     peers = {
         "torchaudio": torch.no_grad()(theirs),
-        "the whole batch at once": torch.no_grad()(lambda: ours.bands(ours.power(wave))),
     }
+    beside = {"the whole batch at once": torch.no_grad()(lambda: ours.bands(ours.power(wave)))}
 
     def agree(mine: Tensor, other: Tensor) -> bool:
         return torch.allclose(mine[:, 0], other, rtol=1e-2, atol=2e-5 * float(other.max()))
 
     work = f"Kaldi filterbank of {count} clips of 10 s at 16 kHz (400/160, 128 bands)"
-    return Case(work, "clips", count, torch.no_grad()(lambda: ours(wave)), peers, against="torchaudio", agree=agree)
+    return Case(work, "clips", count, torch.no_grad()(lambda: ours(wave)), peers, agree=agree, beside=beside)
 
 
 def nnaudio_mel(rate_hz: int, n_fft: int, hop: int, bands: int) -> torch.nn.Module | None:

@@ -6,7 +6,7 @@ so the ratio of a round holds where the seconds drift.
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ class Case:
         work: what is done, as it stands in the table.
         unit, amount: what is counted, and how many of it a call of a side does.
         ours, peers: the sides; a peer that is not installed is None.
+        beside: sides that are no peers: floors that nobody can beat, and our own plainer ways.
         least, stretch: how many times as fast as the peer ours shall be: what is asked, and what is hoped for.
         against: the peer that `least` and `stretch` speak of; "": all of them.
         agree: whether what ours and a peer returned is the same; None: it cannot be compared.
@@ -51,6 +52,7 @@ class Case:
     agree: Callable[[Any, Any], bool] | None = None
     threads: int = 1
     rounds: int | None = None
+    beside: Mapping[str, Side] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Result:
-    """What a case came to. failed: why ours has no times; sides: `OURS` first, then the peers."""
+    """What a case came to. failed: why ours has no times; sides: `OURS` first, then the peers, then what is `beside`."""
 
     module: str
     work: str
@@ -84,6 +86,7 @@ class Result:
     against: str
     sides: dict[str, Times]
     failed: str = ""
+    beside: Sequence[str] = ()
 
     def per_s(self, name: str) -> float:
         """Units a second, by the median."""
@@ -96,7 +99,7 @@ class Result:
 
     def asked(self, peer: str) -> tuple[float | None, float | None]:
         """`least` and `stretch`, where they speak of this peer."""
-        return (self.least, self.stretch) if self.against in ("", peer) else (None, None)
+        return (self.least, self.stretch) if self.against in ("", peer) and peer not in self.beside else (None, None)
 
 
 def read_clock() -> Reading:
@@ -115,7 +118,7 @@ def measure(
         limit_s: of each side; what is slower is timed in fewer rounds. What takes that long once is not called again: then
             the first call counts.
     """
-    given: dict[str, Side | None] = {OURS: case.ours, **case.peers}
+    given: dict[str, Side | None] = {OURS: case.ours, **case.peers, **case.beside}
     times = {name: Times(note="" if side else "not installed") for name, side in given.items()}
     sides = {name: side for name, side in given.items() if side}
     with threads_of(case.threads), little_garbage():
@@ -140,6 +143,7 @@ def measure(
         case.against,
         times,
         failed=times[OURS].note,
+        beside=tuple(case.beside),
     )
 
 

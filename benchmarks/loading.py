@@ -54,6 +54,10 @@ def windows_of(paths: list[str], rate_hz: int, store: Path | None = None) -> Win
     return Windows(manifest, WindowSpec(WINDOW_S), rate_hz, cache_bytes=0, store=opened)
 
 
+Sides = dict[str, Any]
+"""Name to (what is done with a reader, the recordings, the reader)."""
+
+
 class Draws:
     """Batches of windows drawn at random, others each time it is asked."""
 
@@ -148,13 +152,14 @@ def cases(quick: bool) -> Iterator[Case]:
     files, minutes, count = (4, 1.0, 64) if quick else (16, 10.0, 256)
     frames = round(minutes * 60 * RATE_HZ)
 
-    def case(what: str, windows: Windows, peers: dict[str, Any], count: int, **goals: Any) -> Case:
+    def case(what: str, windows: Windows, peers: Sides, count: int, beside: Sides | None = None, **goals: Any) -> Case:
         draws = Draws(files, frames, count)
-        given = {
-            name: None if read is None else partial(how, read, paths, draws)
-            for name, (how, paths, read) in peers.items()
-        }
-        return Case(what, "windows", float(count), partial(ours, source(windows, workers=0), draws), given, **goals)
+        theirs, floors = (
+            {name: read and partial(how, read, paths, draws) for name, (how, paths, read) in sides.items()}
+            for sides in (peers, beside or {})
+        )
+        loaded = source(windows, workers=0)
+        return Case(what, "windows", float(count), partial(ours, loaded, draws), theirs, beside=floors, **goals)
 
     with tempfile.TemporaryDirectory(prefix="audiorep-loading-") as name:
         folder = Path(name)
@@ -178,13 +183,13 @@ def cases(quick: bool) -> Iterator[Case]:
 
         bytes_alone = {"floor: pread and scale, no batch": (alone, wav, floor)}
         yield case(
-            "5 s out of WAV", windows_of(wav, RATE_HZ), plain(wav) | bytes_alone, count,
-            least=4.0, stretch=6.0, against="soundfile",
+            "5 s out of WAV", windows_of(wav, RATE_HZ), plain(wav), count,
+            least=4.0, stretch=6.0, against="soundfile", beside=bytes_alone,
         )  # fmt: skip
         yield case("5 s out of FLAC", windows_of(flac, RATE_HZ), plain(flac), slow)
         yield case(
             "5 s out of packed FLAC", windows_of(flac, RATE_HZ, own),
-            plain(flac) | bytes_alone, slow, least=20.0, against="soundfile",
+            plain(flac), slow, least=20.0, against="soundfile", beside=bytes_alone,
         )  # fmt: skip
         yield case("5 s out of WAV, 32 to 16 kHz", windows_of(wav, LOWER_HZ), resampled(wav), slow)
         yield case("5 s out of packed FLAC, 32 to 16 kHz", windows_of(flac, LOWER_HZ, own), resampled(flac), slow)

@@ -54,8 +54,9 @@ def write(results: Sequence[Result], out: Path, told: Mapping[str, str]) -> None
 
 
 def compared(result: Result) -> list[str]:
-    """The peers that were timed."""
-    return [name for name, times in result.sides.items() if name != OURS and times.seconds and not result.failed]
+    """The peers that were timed; what stands `beside` is none."""
+    timed = [name for name, times in result.sides.items() if times.seconds and not result.failed]
+    return [name for name in timed if name != OURS and name not in result.beside]
 
 
 def number(x: float) -> str:
@@ -74,7 +75,7 @@ def table(results: Sequence[Result], told: Mapping[str, str]) -> str:
 
 def cells_of(result: Result) -> list[list[str]]:
     """The lines of a case, cell by cell."""
-    work = result.work + (f" ({result.threads} threads)" if result.threads > 1 else "")
+    work = work_of(result)
     if result.failed:
         return [[work, result.failed, *[""] * 6]]
     ours = f"{number(result.per_s(OURS))} {result.unit}/s"
@@ -89,7 +90,7 @@ def cells_of(result: Result) -> list[list[str]]:
             [
                 work,
                 ours,
-                peer,
+                f"*{peer}*" if peer in result.beside else peer,
                 f"{number(result.per_s(peer))} {result.unit}/s",
                 f"{number(median(ratios))} ({number(min(ratios))} to {number(max(ratios))})",
                 "" if least is None else f"{least:g}:{reached}",
@@ -98,6 +99,11 @@ def cells_of(result: Result) -> list[list[str]]:
             ]
         )
     return lines or [[work, ours, *[""] * 6]]
+
+
+def work_of(result: Result) -> str:
+    """The work, and on how many threads."""
+    return result.work + (f" ({result.threads} threads)" if result.threads > 1 else "")
 
 
 def memory(times: Times) -> str:
@@ -139,9 +145,11 @@ def picture(shown: Sequence[tuple[Result, str]]) -> bytes:
         for mark, style in ((least, "-"), (stretch, ":")):
             if mark is not None:
                 axes.plot([mark, mark], [y - 0.42, y + 0.42], color="black", linewidth=2, linestyle=style)
-        axes.annotate(f" {number(middle)}", (max(middle, max(ratios)), y), va="center", fontsize=7)
-    axes.set_yticks(range(len(shown)), [f"{result.work}: {peer}" for result, peer in shown], fontsize=7)
-    axes.invert_yaxis()
+        axes.annotate(
+            f"  {number(middle)}", (max(middle, *ratios, least or 0.0, stretch or 0.0), y), va="center", fontsize=7
+        )
+    axes.set_yticks(range(len(shown)), [f"{work_of(result)}: {peer}" for result, peer in shown], fontsize=7)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.axvline(1.0, color="grey", linewidth=1)

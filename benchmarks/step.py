@@ -37,6 +37,7 @@ from audiorep.heads import Identity, Mlp
 from audiorep.learner import Learner
 from audiorep.losses.contrast import NtXent
 from audiorep.objectives.joint import JointEmbedding
+from audiorep.pace import lay_out
 from audiorep.teachers import Shared
 from audiorep.torchaudio import torchaudio
 from audiorep.types import generator
@@ -80,12 +81,14 @@ def case(
     views = 2 * batch * steps
     peers = {
         "lightly in a plain loop": lightly("loss") and (lambda: plain(copy.deepcopy(encoder), paths, batch, steps)),
+    }
+    beside = {
         "the bare step on random data": lambda: bare(copy.deepcopy(encoder), batch, steps),
     }
     work = f"SimCLR steps, {name}, {2 * batch} views of [1, {BANDS}, {1 + round(LENGTH_S * RATE_HZ / HOP)}]"
     return Case(
         work, "views", views, lambda: ours(copy.deepcopy(encoder), paths, batch, steps), peers,
-        least, stretch, "lightly in a plain loop", threads=THREADS,
+        least, stretch, threads=THREADS, beside=beside,
     )  # fmt: skip
 
 
@@ -106,8 +109,9 @@ def ours(encoder: Encoder, paths: list[Path], batch: int, steps: int) -> None:
         StepSampler(Shuffled(windows), batch, steps, seed=0), health_every=1000, clip_norm=None,
     )  # fmt: skip
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    precision: Any = choose_precision("auto")
     trainer = L.Trainer(
-        max_epochs=1, accelerator="cpu", precision=choose_precision("auto"), logger=False, enable_checkpointing=False,
+        max_epochs=1, accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     with warnings.catch_warnings():
@@ -158,7 +162,8 @@ def plain(encoder: Encoder, paths: list[Path], batch: int, steps: int) -> None:
 
 def bare(encoder: Encoder, batch: int, steps: int) -> None:
     """Forward, loss, backward, update, of spectrograms that need no making."""
-    model = nn.Sequential(Embed(encoder), Mlp(encoder.dim, 512, 128)).to(memory_format=torch.channels_last)
+    model = nn.Sequential(Embed(encoder), Mlp(encoder.dim, 512, 128))
+    lay_out(model, channels_last=True)
     optimizer, loss = torch.optim.AdamW(model.parameters(), fused=True, **ADAM), NtXent(TAU)
     shape = (batch, 1, BANDS, 1 + round(LENGTH_S * RATE_HZ / HOP))
     spec = torch.randn(shape, generator=generator(0)).contiguous(memory_format=torch.channels_last)
