@@ -50,13 +50,13 @@ def test_trying_changes_neither_the_encoder_nor_the_global_generator():
     assert all(p.grad is None for p in encoder.parameters()) and set(seen) == {pace.TRIED_WINDOWS}
 
 
-def test_the_choice_is_told_and_kept_and_used_again_on_resume(toy_corpus, tmp_path, monkeypatch, caplog):
+def test_the_choice_is_told_and_kept_and_used_again_on_resume(toy_corpus, tmp_path, monkeypatch, capsys):
     keys = ["corpus=" + str(toy_corpus), f"out={tmp_path / 'run'}", "encoder.width=8", "encoder.dim=32", "data.workers=0",
             "trainer.precision=probe", "data.batch_size=16", "evaluation.protocol=[health]", "logger=none"]  # fmt: skip
     best = Way("32-true", False)
     monkeypatch.setattr(pace, "step_s", lambda encoder, spec, way: 0.5 if way == best else 1.0)
     run("pretrain", *keys, "trainer.max_steps=2")
-    assert "trains with 32-true; a step of a few windows took" in caplog.text
+    assert "trains with 32-true; a step of a few windows took" in capsys.readouterr().err
     stored = OmegaConf.load(tmp_path / "run" / "config.yaml").trainer
     assert (stored.precision, stored.channels_last) == best
 

@@ -149,7 +149,7 @@ def test_every_module_lists_its_cases():
 
 
 def test_what_cannot_be_asked_for_is_said(capsys):
-    with pytest.raises(AudiorepError, match="only=nothing: there is no such benchmark; there are clustering"):
+    with pytest.raises(AudiorepError, match="only=nothing: there is no such benchmark; there are augment, clustering"):
         modules(["nothing"])
     with pytest.raises(AudiorepError, match="fast=true: no such key; there are quick"):
         settings(["fast=true"])
