@@ -86,7 +86,7 @@ class Result:
     against: str
     sides: dict[str, Times]
     failed: str = ""
-    beside: Sequence[str] = ()
+    beside: Sequence[str] = field(default_factory=list)
 
     def per_s(self, name: str) -> float:
         """Units a second, by the median."""
@@ -143,7 +143,7 @@ def measure(
         case.against,
         times,
         failed=times[OURS].note,
-        beside=tuple(case.beside),
+        beside=list(case.beside),
     )
 
 
