@@ -5,10 +5,10 @@ import re
 
 import yaml
 from hydra.utils import get_class
+from method_pages import row
 
 from audiorep.cli import configs
 from audiorep.data.formats.writers import FILES, WRITERS
-from method_pages import row
 
 
 def formats() -> str:

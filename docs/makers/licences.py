@@ -1,4 +1,6 @@
-"""The licences of what audiorep needs, as the installed packages say: ``python docs/makers/licences.py`` writes docs/licences.md.
+"""The licences of what audiorep needs, as the installed packages say.
+
+``python docs/makers/licences.py`` writes docs/licences.md.
 
 The packages are those of pyproject.toml and all that they need in turn, without the extras for tests and benchmarks.
 """
@@ -7,10 +9,10 @@ import re
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
+from links import DOCS, ROOT
 from packaging.requirements import Requirement
 
 from audiorep.files import write_text
-from links import DOCS, ROOT
 
 OURS = ("umap", "birdnet", "postgresql", "crowsetta", "hoplite", "ray", "slurm")
 """Extras that a user may install."""
@@ -70,9 +72,9 @@ def page() -> str:
     lines = [
         "# Licences of the dependencies",
         "",
-        "Made by `python docs/makers/licences.py` from what the installed packages say of themselves; a test asks whether every",
-        "dependency of `pyproject.toml` is in it. audiorep itself is BSD-3-Clause. Models have [licences](security.md#licences) of",
-        "their own.",
+        "Made by `python docs/makers/licences.py` from what the installed packages say of themselves; a test asks whether",
+        "every dependency of `pyproject.toml` is in it. audiorep itself is BSD-3-Clause. Models have",
+        "[licences](security.md#licences) of their own.",
         "",
         "## Needed",
         "",
@@ -87,7 +89,9 @@ def page() -> str:
 
 def rows(packages: dict[str, Distribution | None]) -> list[str]:
     """The rows of a table."""
-    said = {name: licence(found) if found else "not installed here: see the package" for name, found in packages.items()}
+    said = {
+        name: licence(found) if found else "not installed here: see the package" for name, found in packages.items()
+    }
     return ["| package | licence |", "|---|---|", *(f"| {name} | {said[name]} |" for name in sorted(said))]
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from functools import cache
 
 import yaml
+from links import DOCS
 
 from audiorep.catalogue import Entry, entries
 from audiorep.cli import configs
-from links import DOCS
 
 METHODS = DOCS / "methods"
 

@@ -5,8 +5,9 @@ import inspect
 import re
 from pathlib import Path
 
-from audiorep.cli import VERBS, configs, help_text, options
 from links import ROOT
+
+from audiorep.cli import VERBS, configs, help_text, options
 
 
 def source_of(verb: str) -> Path:
@@ -15,7 +16,7 @@ def source_of(verb: str) -> Path:
 
 
 def summary(verb: str) -> str:
-    """What a verb is for, and what it leaves: the line of `audiorep`, the head of its config, the docstring of its function."""
+    """What a verb is for and what it leaves: its line of `audiorep`, the head of its config, its function's docstring."""
     tree = ast.parse((ROOT / "audiorep" / "verbs" / f"{verb}.py").read_text(encoding="utf-8"))
     function = next(part for part in tree.body if isinstance(part, ast.FunctionDef) and part.name == verb)
     says = inspect.cleandoc(ast.get_docstring(function) or "").replace("Returns:\n    ", "Returns ")
