@@ -44,7 +44,7 @@ $(BENCHED): $(STAMP)
 # the documentation as a site, into site/, to be read without internet; SERVE=1: at http://127.0.0.1:8000, anew at each change
 DOCUMENTED := $(VENV)/.documented
 docs: $(DOCUMENTED)
-	$(BIN)/python -m mkdocs $(if $(SERVE),serve,build --strict)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(if $(SERVE),serve,build --strict)
 
 $(DOCUMENTED): $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'

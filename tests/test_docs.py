@@ -17,9 +17,22 @@ from method_pages import asked
 from test_cli import run
 from toy import RATE_HZ, tone
 from verb_pages import keys_of, source_of
+from worked import blocks
 
 from audiorep import __version__
-from audiorep.cli import JOINED, SOURCES, VERBS, compose, config_of, configs, flatten, jobs, launcher_of, quoted
+from audiorep.cli import (
+    JOINED,
+    SOURCES,
+    VERBS,
+    compose,
+    config_of,
+    configs,
+    flatten,
+    jobs,
+    launcher_of,
+    quoted,
+    quoted_each,
+)
 from audiorep.errors import AudiorepError
 
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -50,7 +63,11 @@ def mentions(text: str) -> list[list[str]]:
     """What `audiorep` is given in inline code; what "..." stands for is left out."""
     found = re.findall(r"`audiorep (\w+ [^`]*=[^`]*)`", " ".join(part for part, is_text in prose(text) if is_text))
     words = [shlex.split(command.replace("\n", " ")) for command in found]
-    return [[word for word in command if word != "..."] for command in words if command[0] in VERBS]
+    return [
+        [word for word in command if word != "..." and not word.endswith("=NAME")]
+        for command in words
+        if command[0] in VERBS
+    ]
 
 
 def check(command: list[str], complete: bool) -> None:
@@ -60,7 +77,7 @@ def check(command: list[str], complete: bool) -> None:
     source, arguments = SOURCES.get(verb, config_of)(verb, arguments)
     _, arguments = launcher_of(arguments)
     sweep = bool({"-m", "--multirun"} & set(arguments))
-    given = [quoted(argument) for argument in arguments if "=" in argument]
+    given = [(quoted_each if sweep else quoted)(argument) for argument in arguments if "=" in argument]
     assert len(given) + sweep == len(arguments), f"no key=value in {arguments}"
     job = list(next(iter(jobs(verb, given, sweep)))[0])
     for _ in range(5):
@@ -77,9 +94,14 @@ def check(command: list[str], complete: bool) -> None:
 def unseen(pages: list[Path], of: str) -> list[tuple[str, list[str]]]:
     """The commands of pages, those with the same keys once."""
     out: dict[str, tuple[str, list[str]]] = {}
+    extending = (DOCS / "extending.md").read_text(encoding="utf-8")
+    not_yet = {
+        Path(name).stem for language, name, _ in blocks(extending) if language == "yaml"
+    }  # the reader's own parts
     for page in pages:
         text = page.read_text(encoding="utf-8")
         for command in commands(text) if of == "blocks" else mentions(text):
+            command = [word for word in command if word.partition("=")[2] not in not_yet]
             keys = [word if re.match(r"\w+=[a-z_]+$", word) else word.partition("=")[0] for word in command]
             out.setdefault(" ".join(keys), (page.name, command))
     return list(out.values())

@@ -33,7 +33,7 @@ JUDGED_BY = ("agreement", "balanced_accuracy", "cmap")
 
 
 def export(cfg: DictConfig) -> None:
-    """Leaves in `out` the bundle of a model: weights, ONNX, program, labels, thresholds, golden clip, card; checked against torch."""
+    """Leaves the bundle in `out`: weights, ONNX, program, labels, thresholds, golden clip, card; checked against torch."""
     source = Path(cfg.model)
     if source.is_file():
         raise AudiorepError(
