@@ -12,9 +12,9 @@ from audiorep.data.formats.writers import FILES, WRITERS
 
 
 def formats() -> str:
-    """What is read: the head of each config, and whether `format=auto` recognises it."""
+    """What is read: the head of each config and of its class, and whether `format=auto` recognises it by itself."""
     auto = (configs() / "format" / "auto.yaml").read_text(encoding="utf-8")
-    lines = ["| `format=` | what | its class says | recognised | keys |\n|---|---|---|---|---|\n"]
+    lines = ["| `format=` | what | by itself | keys |\n|---|---|---|---|\n"]
     for path in sorted((configs() / "format").glob("*.yaml")):
         if path.stem == "auto":
             continue
@@ -24,7 +24,11 @@ def formats() -> str:
         says = inspect.cleandoc(get_class(config["_target_"]).__doc__ or "").split("\n\n")[0]
         says = re.sub(r"\s+", " ", says).replace("``", "`")
         keys = ", ".join(f"`format.{key}`" for key in config if key != "_target_")
-        lines.append(row(f"`{path.stem}`", head, says, "yes" if config["_target_"] in auto else "say it", keys))
+        lines.append(
+            row(
+                f"`{path.stem}`", f"{head.rstrip('.')}. {says}", "yes" if config["_target_"] in auto else "say it", keys
+            )
+        )
     return "".join(lines)
 
 

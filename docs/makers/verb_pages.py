@@ -22,7 +22,8 @@ def summary(verb: str) -> str:
     says = inspect.cleandoc(ast.get_docstring(function) or "").replace("Returns:\n    ", "Returns ")
     head = re.match(r"(?:# (?!@).*\n)*", source_of(verb).read_text(encoding="utf-8"))
     about = " ".join(line.removeprefix("# ") for line in (head.group() if head else "").splitlines())
-    return f"**`audiorep {verb}`: {VERBS[verb]}.**\n\n{about}\n\n{says}\n"
+    about = "" if about.rstrip(".").lower() == VERBS[verb].lower() else f"{about}\n\n"
+    return f"**`audiorep {verb}`: {VERBS[verb]}.**\n\n{about}{says}\n"
 
 
 def keys_of(text: str) -> list[tuple[str, str, str]]:
@@ -51,8 +52,8 @@ def keys_of(text: str) -> list[tuple[str, str, str]]:
 
 
 def cell(text: str) -> str:
-    """A cell of a table."""
-    return text.replace("|", "\\|")
+    """A cell of a table; nothing in it is Markdown."""
+    return re.sub(r"([|*_<>])", r"\\\1", text)
 
 
 def key_tables(verb: str) -> str:
@@ -61,7 +62,7 @@ def key_tables(verb: str) -> str:
     text = source.read_text(encoding="utf-8")
     lines = ["| key | default | |", "|---|---|---|"]
     lines += [
-        f"| `{name}` | {'needed' if default == '???' else f'`{cell(default)}`' if default else ''} | {cell(says)} |"
+        f"| `{name}` | {'needed' if default == '???' else f'`{default}`' if default else ''} | {cell(says)} |"
         for name, default, says in keys_of(text)
     ]
     if groups := re.findall(r"^  - (\w+): (\w+)", text, re.MULTILINE):
