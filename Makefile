@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test slow bench lint format wheel clean
+.PHONY: install demo test slow bench docs lint format wheel clean
 
 install: $(STAMP)
 
@@ -43,6 +43,15 @@ $(BENCHED): $(STAMP)
 		opensoundscape aru-metadata-parser pytz noisereduce pywavelets scikit-image
 	@touch $(BENCHED)
 
+# the documentation as a site, into site/, to be read without internet; SERVE=1: at http://127.0.0.1:8000, anew at each change
+DOCUMENTED := $(VENV)/.documented
+docs: $(DOCUMENTED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(if $(SERVE),serve,build --strict)
+
+$(DOCUMENTED): $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	@touch $(DOCUMENTED)
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,4 +66,4 @@ wheel: install
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean:
-	rm -rf $(VENV) dist build runs
+	rm -rf $(VENV) dist build site runs

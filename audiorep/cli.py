@@ -56,6 +56,9 @@ PATHS = frozenset(
 TEXTS = frozenset({"train", "pretrain", "first", "second", "noise", "token"})
 """Keys whose values are keys of another verb, such as train="split.folds=5 trainer.max_steps=400", or secrets."""
 
+IN_NAMES = str.maketrans({"/": "-", "=": "-", "'": None})
+"""What stands in the name of a run's folder for what overrides may hold."""
+
 JOINED = frozenset({"pretrain", "train"})
 """Verbs that torchrun may start on several processes."""
 
@@ -131,7 +134,9 @@ def run(verb: str, arguments: list[str]) -> int:
         return 0
     launcher, arguments = launcher_of(arguments)
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    overrides = [quoted(argument) for argument in arguments if argument not in sweep]
+    overrides = [
+        (quoted_each if sweep else quoted)(argument) for argument in arguments if argument not in ("-m", "--multirun")
+    ]
     if wrong := next((argument for argument in overrides if "=" not in argument and argument[:1] != "~"), None):
         raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
     if "TORCHELASTIC_RUN_ID" in os.environ and (verb not in JOINED or sweep):
@@ -231,6 +236,14 @@ def quoted(argument: str) -> str:
     return f"{key}='{escaped}'"
 
 
+def quoted_each(argument: str) -> str:
+    """As `quoted`, of a sweep: commas stand between paths, but for those within quotes, and `out` is one path."""
+    key, _, value = argument.partition("=")
+    if key not in PATHS or key == "out" or "," not in value or value[0] in "'\"[":
+        return quoted(argument)
+    return f"{key}=" + ",".join(quoted(f"{key}={path}").partition("=")[2] for path in value.split(","))
+
+
 def words(text: str) -> list[str]:
     """The ``key=value`` overrides in one text, split at spaces outside quotes.
 
@@ -259,7 +272,7 @@ def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[st
         for job in batch:
             yield (
                 list(job),
-                ",".join(item for item in job if item.split("=")[0] in swept).replace("/", "-").replace("=", "-"),
+                ",".join(item for item in job if item.split("=")[0] in swept).translate(IN_NAMES),
             )
 
 

@@ -18,7 +18,7 @@ from toy import RATE_HZ, tone
 
 from audiorep import files
 from audiorep.checkpoint import Checkpoint
-from audiorep.cli import VERBS, main
+from audiorep.cli import VERBS, jobs, main, quoted_each
 from audiorep.compress import Compress
 from audiorep.data.audio import write_wav
 from audiorep.data.manifest import write_manifest
@@ -60,6 +60,15 @@ def test_audiorep_alone_explains_the_workflow_in_one_screen(capsys):
     main([])
     text = capsys.readouterr().out
     assert len(text.splitlines()) <= 40 and all(verb in text for verb in VERBS)
+
+
+def test_a_sweep_goes_over_paths_too():
+    given = ["model=my model", "recordings=/data/a b,/data/c=d", "out=x,y", "seed=0,1"]
+    found = list(jobs("embed", [quoted_each(argument) for argument in given], True))
+    assert [job[1] for job, _ in found] == ["recordings='/data/a b'"] * 2 + ["recordings='/data/c=d'"] * 2
+    assert {job[0] for job, _ in found} == {"model='my model'"} and {job[2] for job, _ in found} == {"out='x,y'"}
+    assert [name for _, name in found][:2] == ["recordings--data-a b,seed-0", "recordings--data-a b,seed-1"]
+    assert quoted_each("recordings='a,b',c") == "recordings='a,b',c"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -33,7 +33,7 @@ JUDGED_BY = ("agreement", "balanced_accuracy", "cmap")
 
 
 def export(cfg: DictConfig) -> None:
-    """Write the bundle of a model and check it against torch."""
+    """Leaves the bundle in `out`: weights, ONNX, program, labels, thresholds, golden clip, card; checked against torch."""
     source = Path(cfg.model)
     if source.is_file():
         raise AudiorepError(

@@ -35,7 +35,7 @@ IMPORTED = "corpus"
 
 
 def label(cfg: DictConfig) -> None:
-    """Serve the page until it is stopped."""
+    """Serve the page until it is stopped. Leaves label store, embeddings and what was exported in `out`."""
     host, token = str(cfg.host), None if cfg.token is None else str(cfg.token)
     check_address(host, token)
     out = Path(str(cfg.out))

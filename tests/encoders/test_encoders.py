@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audiorep.cli import compose
 from audiorep.encoders.vit import Vit, attend, positions, take
+from audiorep.model import ALLOWED
 from audiorep.types import generator
 
 NAMES = sorted({path.stem for path in Path("configs/encoder").glob("*.yaml")})
@@ -32,6 +33,11 @@ def test_takes_any_length_and_number_of_bands(name):
         out = encoder(torch.randn(2, 1, bands, frames))
         assert out.pooled.shape == (2, encoder.dim)
         assert out.tokens.shape[::2] == (2, out.tokens.shape[2]) and out.tokens.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_model_may_name_it(name):
+    assert config(name).encoder._target_ in ALLOWED, "put the class on ALLOWED in audiorep/model.py"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,11 +15,12 @@ from audiorep.errors import AudiorepError
 from audiorep.select.pool import Pool, Selector
 from audiorep.types import generator
 
-GROUP = "random farthest_first k_medoids least_confidence margin ratio entropy disagreement bald batch_bald dbal vaal"
-GROUP += " typiclust diversity_first stream"
-NAMES = sorted(GROUP.split())
+NAMES = sorted(path.stem for path in Path("configs/selector").glob("*.yaml"))
 SMALLER = {"vaal": ["selector.steps=5", "selector.hidden=8", "selector.latent=2", "selector.batch=8"]}
-OF_NOTHING_BUT_THE_POOL = {"farthest_first", "stream"}
+OF_NOTHING_BUT_THE_POOL = {
+    "farthest_first",
+    "stream",
+}
 """Where another seed need not choose otherwise: nothing is drawn, or (stream) little."""
 
 
