@@ -13,8 +13,9 @@ from audiorep.apply.rows import BATCH, Chunk
 CELLS = 2**24
 """Numbers that are held at once: 64 MB of float32."""
 
-MOST_ROWS = BATCH
-"""Rows that are multiplied at once: more leave the cache, with fewer the threads wait for each other more often."""
+MOST_ROWS, ROWS_ON_ONE = BATCH, 2**11
+"""Rows that are multiplied at once, by several threads and by one: more leave the cache, with fewer the threads wait for
+each other more often."""
 
 LEAST = -2.0
 """Less than any cosine."""
@@ -80,7 +81,8 @@ def nearest(
     slack = q.shape[1] * 2.0**-23  # twice the bound, as a row rounded to float16 is a little longer or shorter than 1
     out_query, out_row = _by_row(leave_out)
     found = Nearest(np.full((len(q), top), -1), np.full((len(q), top), -np.inf))
-    many = size or int(np.clip(CELLS // (q.shape[1] + 2 * max(1, len(q))), 64, MOST_ROWS))
+    most = MOST_ROWS if torch.get_num_threads() > 1 else ROWS_ON_ONE
+    many = size or int(np.clip(CELLS // (q.shape[1] + 2 * max(1, len(q))), 64, most))
     for_half, for_wide = np.empty((many, q.shape[1]), np.float16), torch.empty(many, q.shape[1])
     for_rough = torch.empty(len(q) * many)  # room that is used again costs less than new room
     for first, x in rows(many):
