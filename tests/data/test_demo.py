@@ -16,7 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from audiorep.data.demo import CLIP_COLUMNS, RAVEN_COLUMNS, generate_demo_corpus
-from audiorep.data.synth import CALLS, CEILING, LONGEST_CALL_S, SITES, draw_individuals
+from audiorep.data.synth.calls import CALLS, LONGEST_CALL_S
+from audiorep.data.synth.signals import CEILING
+from audiorep.data.synth.sites import SITES
+from audiorep.data.synth.voices import draw_individuals
 from audiorep.errors import AudiorepError
 
 MINUTES = 12.0
