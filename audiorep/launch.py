@@ -27,7 +27,7 @@ class Task:
 
     def compose(self) -> Any:
         """The config of this run."""
-        from audiorep.cli import compose
+        from audiorep.composing import compose
 
         cfg = compose(self.verb, list(self.overrides), self.source)
         if self.out is not None:

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from audiorep.active.curves import summarise
 from audiorep.active.loop import Point
 from audiorep.active.picture import draw_panels
-from audiorep.cli import quoted, words
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_bytes, write_text
+from audiorep.overrides import quoted, words
 from audiorep.study.cells import Cell, Entry, run_cells, telling
 from audiorep.study.tables import three
 

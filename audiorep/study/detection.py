@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from audiorep.cli import quoted, words
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_text
+from audiorep.overrides import quoted, words
 from audiorep.study.cells import Cell, Entry, run_cells, telling
 from audiorep.study.tables import three
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig
 
 from audiorep import build
 from audiorep.active.scene import embeddings, open_corpus, standardise
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.manifest import read_corpus
 from audiorep.errors import AudiorepError
 from audiorep.label.answer import Answer, check

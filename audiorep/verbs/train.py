@@ -9,7 +9,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from audiorep import build
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.console import progress_bar
 from audiorep.data.resample import multiplicity
 from audiorep.data.sampler import has_label

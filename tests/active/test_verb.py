@@ -9,7 +9,7 @@ from omegaconf import open_dict
 from test_cli import refused, run
 
 from audiorep.active.study import makings, simulations, study
-from audiorep.cli import compose, options, recipes
+from audiorep.composing import compose, options, recipes
 from audiorep.errors import AudiorepError
 
 SMALL = ["encoder.width=8", "encoder.dim=16", "seeds=2", "batch=4", "budget=12"]

@@ -15,7 +15,7 @@ import torch
 from test_cli import refused, run
 
 from audiorep import build
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data import packing
 from audiorep.data.formats.table import Table
 from audiorep.data.guano import write_guano

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from test_cli import TINY, refused, run
 
 from audiorep import build
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.words import (
     FIRST,
     LONGEST,

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from pools import make
 
-from audiorep.cli import configs
+from audiorep.composing import configs
 from audiorep.errors import AudiorepError
 from audiorep.select.pool import Pool, Selector
 from audiorep.types import generator

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from audiorep.cli import compose, main, recipes
+from audiorep.cli import main
+from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy, paired_difference
 from audiorep.study.cells import read_journal

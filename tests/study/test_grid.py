@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from omegaconf import open_dict
 
-from audiorep.cli import compose, recipes
+from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy
 from audiorep.study.grid import check, study

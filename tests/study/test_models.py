@@ -5,7 +5,7 @@ import json
 import pytest
 from omegaconf import open_dict
 
-from audiorep.cli import compose, recipes
+from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.study.models import MADE, makings, questions, study
 
