@@ -16,18 +16,11 @@ import pytest
 
 from audiorep.evaluate import figures, pictures
 from audiorep.evaluate.calibrate import reliability
-from audiorep.evaluate.report import (
-    CURVES,
-    Picture,
-    Report,
-    render,
-    score_table,
-    sentence_case,
-    shortcut_table,
-    verdict,
-    write_report,
-)
+from audiorep.evaluate.report import Picture, Report, render, write_report
 from audiorep.evaluate.results import Answers, Results, results
+from audiorep.evaluate.score_table import score_table, shortcut_table
+from audiorep.evaluate.standing import verdict
+from audiorep.evaluate.words import CURVES, sentence_case
 from audiorep.shown import shown_names, shown_only
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
