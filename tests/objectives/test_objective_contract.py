@@ -8,7 +8,7 @@ from small import COUNT, NAMES, batch, build, part, views
 
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
-from audiorep.learner import group_of, terms_of
+from audiorep.groups import group_of, terms_of
 from audiorep.masks import Parts, Random
 from audiorep.objectives.masked import MaskedAutoencoder, patchify
 from audiorep.optim import Lars, decay_groups, warmup_cosine
