@@ -6,10 +6,11 @@ from pathlib import Path
 
 from audiorep.errors import AudiorepError
 
-PATHS = frozenset(
-    "corpus recordings annotations out mirror model init golden data journal embeddings detections times thresholds store "
-    "encoder.weights encoder.architecture teacher.model query novel_to index data.store".split()
-)
+PATHS = frozenset({
+    "corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings",
+    "detections", "times", "thresholds", "store", "encoder.weights", "encoder.architecture", "teacher.model", "query",
+    "novel_to", "index", "data.store",
+})  # fmt: skip
 """Keys whose values are paths, or addresses of databases."""
 
 TEXTS = frozenset({"train", "pretrain", "first", "second", "noise", "token"})

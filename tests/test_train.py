@@ -576,7 +576,9 @@ def test_a_class_with_fewer_labels_than_the_budget_is_named(toy_corpus, tmp_path
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_input_gets_one_clear_line(keys, words, pretrained, toy_corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(composing, "check_types", lambda *_: None)  # has its own tests, and takes as long as all the rest
+    monkeypatch.setattr(
+        composing, "check_types", lambda *_: None
+    )  # has its own tests, and takes as long as all the rest
     places = {"MANIFEST": toy_corpus, "PRETRAINED": pretrained, "FOLDER": toy_corpus.parent}
     for name, path in places.items():
         keys = [key.replace(name, str(path)) for key in keys]

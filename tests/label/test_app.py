@@ -22,10 +22,12 @@ from audiorep.data.formats.table import Table
 from audiorep.data.manifest import read_corpus
 from audiorep.errors import AudiorepError
 from audiorep.label import journal
-from audiorep.label.app import KEYS, LONGEST_BODY, MOST, STATIC, keys_of, make_app
+from audiorep.label.app import LONGEST_BODY, STATIC, make_app
 from audiorep.label.clips import relink
 from audiorep.label.desk import Desk
+from audiorep.label.fields import MOST
 from audiorep.label.journal import answers_since
+from audiorep.label.page import KEYS, keys_of
 
 
 class Client:
