@@ -11,8 +11,10 @@ from audiorep.label.agreement import agreement
 from audiorep.label.answer import Answer
 from audiorep.label.answer import check as check_answer
 from audiorep.label.clips import Clip, get_clips
-from audiorep.label.desk import Desk, Question
+from audiorep.label.desk import Desk
+from audiorep.label.export import EXPORTS
 from audiorep.label.fields import Fields, annotator_of, answer_of, count_of
+from audiorep.label.round import Question
 from audiorep.label.settle import current
 
 KEYS = "1234567890qwertyioadfjkxcvbm"
@@ -32,8 +34,8 @@ class Page:
         desk = self.desk
         with desk.lock:
             desk.poll()
-            classes, history = list(desk.classes), list(desk.history)
-            people = {name: count for name, count in sorted(desk.tally.items()) if count}
+            classes, history = list(desk.record.classes), list(desk.history)
+            people = {name: count for name, count in sorted(desk.record.tally.items()) if count}
         return {
             "classes": [{"name": name, "key": key} for name, key in zip(classes, keys_of(classes), strict=True)],
             "several": desk.settings.several,
@@ -41,13 +43,13 @@ class Page:
             "round": desk.round.number,
             "model": desk.round.model,
             "clips": len(desk.told.clips),
-            "answered": int(desk.answered.sum()),
+            "answered": int(desk.record.answered.sum()),
             "unusable": int((~desk.told.usable).sum()),
             "history": [vars(one) for one in history],
             "hint": progress.hint(history),
             "failed": desk.failed,
             "annotators": people,
-            "disagreements": len(desk.differing),
+            "disagreements": len(desk.record.differing),
             "detections": len(desk.told.detected),
         }
 
@@ -84,7 +86,7 @@ class Page:
         """What annotators disagree about."""
         with self.desk.lock:
             self.desk.poll()
-            differ = {row: list(self.desk.said[row]) for row in sorted(self.desk.differing)[:count]}
+            differ = {row: list(self.desk.record.said[row]) for row in sorted(self.desk.record.differing)[:count]}
         return [
             self.card(row, {"said": [{"annotator": a.annotator, "kind": a.kind, "labels": a.labels} for a in answers]})
             for row, answers in differ.items()
@@ -144,7 +146,7 @@ class Page:
             check_answer(one)
             self.desk.at(one.clip)
         kept = [self.desk.answer(one) for one in said]
-        return {"ids": [one.id for one in kept], "answered": int(self.desk.answered.sum())}
+        return {"ids": [one.id for one in kept], "answered": int(self.desk.record.answered.sum())}
 
     def undo(self, asked: Fields) -> dict[str, Any]:
         """Take the last answer back, and show its clip again."""

@@ -21,10 +21,11 @@ from audiorep.errors import AudiorepError
 from audiorep.label.answer import Answer, check
 from audiorep.label.app import make_app
 from audiorep.label.clips import Clip, add_clips
-from audiorep.label.desk import Desk, Settings, Told
+from audiorep.label.desk import Desk
 from audiorep.label.exchange import clips_of, import_labels
 from audiorep.label.guard import check_address
 from audiorep.label.store import Store, open_store
+from audiorep.label.told import Settings, Told
 from audiorep.verbs.active import named, number
 
 log = logging.getLogger(__name__)
