@@ -4,21 +4,20 @@ The file needs nothing else: no script, font, picture or address outside it. Eve
 from a stranger's annotation table, so the template escapes all of them and the page forbids scripts altogether.
 """
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from audiorep import __version__
+from audiorep import html
 from audiorep.evaluate import figures, pictures
 from audiorep.evaluate.results import Results
 from audiorep.evaluate.score_table import classifier_scores, score_table, shortcut_table
 from audiorep.evaluate.standing import verdict
 from audiorep.evaluate.words import CURVES, curve_name, duration, frequency, number, sentence_case, share
+from audiorep.files import write_text
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,7 @@ def cells(pictures: Sequence[Picture], *, shared: bool) -> list[Cell]:
 
 def render(report: Report) -> str:
     """The page as a string."""
-    page = Environment(
-        loader=PackageLoader("audiorep.evaluate"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "sentence_case": sentence_case,
         "number": number,
         "share": share,
@@ -92,7 +84,10 @@ def render(report: Report) -> str:
         "curve_name": curve_name,
     }
     curves, embedding, classifier = report.curves, report.embedding, report.classifier
-    return page.get_template("report.html").render(
+    return html.render(
+        "audiorep.evaluate",
+        "report.html",
+        filters,
         report=report,
         verdict=verdict(report.metrics),
         table=score_table(report.metrics),
@@ -103,16 +98,9 @@ def render(report: Report) -> str:
         maps=figures.embedding_maps(embedding, report.label, report.group) if embedding is not None else None,
         classifier=pictures.show_results(classifier) if classifier is not None else None,
         classifier_scores=classifier_scores(classifier.metrics) if classifier is not None else [],
-        version=__version__,
     )
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write the page to `path` whole or not at all: to a temporary file beside it, which then takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        unfinished.write_text(render(report), encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Write the page to `path`, whole or not at all."""
+    write_text(path, render(report))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from audiorep.errors import AudiorepError
 from audiorep.evaluate import figures, pictures
 from audiorep.evaluate.calibrate import reliability
 from audiorep.evaluate.report import Picture, Report, render, write_report
@@ -494,7 +495,7 @@ def test_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(AudiorepError, match="disk full"):
         write_report(EMPTY, path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
     assert path.read_text(encoding="utf-8") == "old"
