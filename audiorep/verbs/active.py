@@ -21,7 +21,7 @@ from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
 from audiorep.files import output_folder, remove, write_json, write_text
 from audiorep.select.pool import Selector
-from audiorep.study.tables import three
+from audiorep.study.markdown import three
 
 log = logging.getLogger(__name__)
 

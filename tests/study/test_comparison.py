@@ -10,7 +10,7 @@ from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy, paired_difference
 from audiorep.study.cells import read_journal
 from audiorep.study.comparison import Study, cells_of, compare, difference
-from audiorep.study.tables import three
+from audiorep.study.markdown import three
 
 OBJECTIVES = {path.stem for path in (recipes().parent / "configs" / "objective").glob("*.yaml")}
 

@@ -7,8 +7,9 @@ from matplotlib.image import imread
 from omegaconf import OmegaConf
 
 from audiorep.study.figure import draw
+from audiorep.study.markdown import three
 from audiorep.study.sweep import record
-from audiorep.study.tables import YARDSTICK, markdown, summarise, three
+from audiorep.study.tables import YARDSTICK, markdown, summarise
 
 CORPORA = OmegaConf.create(
     {"birds": {"what": "Two birds.", "judge": "knn/accuracy", "beside": ["linear/accuracy"]}},
