@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -42,10 +42,6 @@ class Ended:
     task: Task
     status: int
     metrics: dict[str, float] | None
-
-
-Launcher = Callable[[list[Task]], Iterator[Ended]]
-"""Runs every task, and tells of each when it has ended."""
 
 
 def perform(task: Task) -> Ended:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -76,7 +76,7 @@ def make_app(desk: Desk, folder: Path, out: Path, token: str | None = None) -> S
 
         try:
             return Response(
-                await anyio.to_thread.run_sync(made),
+                await run_in_threadpool(made),
                 media_type=kind,
                 headers={"cache-control": "private, max-age=3600"},
             )
@@ -109,7 +109,7 @@ def make_app(desk: Desk, folder: Path, out: Path, token: str | None = None) -> S
 async def answered(function: Callable[[Fields], dict[str, Any]], asked: Fields, *folders: Path) -> Response:
     """Run it beside the event loop; a refusal is one line, and does not tell where the folders lie."""
     try:
-        return JSONResponse(await anyio.to_thread.run_sync(function, asked))
+        return JSONResponse(await run_in_threadpool(function, asked))
     except AudiorepError as error:
         return refused(status_of(error), hidden(error, *folders))
 
