@@ -228,11 +228,11 @@ def test_two_desks_on_one_store_see_each_others_answers_and_neither_asks_them(ma
     assert row not in rows(two.next("b", 40))
     two.answer(said(two, (row + 1) % 40, "b", labels={"a new one": True}))
     one.next("a")
-    assert one.answered.sum() == 2 and one.classes[-1] == "a new one"
-    assert one.verdicts[(row + 1) % 40].labels == {"a new one": True}
+    assert one.record.answered.sum() == 2 and one.record.classes[-1] == "a new one"
+    assert one.record.settled[(row + 1) % 40].labels == {"a new one": True}
     one.take_back("u", "a")
     two.poll()
-    assert two.answered.sum() == 1
+    assert two.record.answered.sum() == 1
     two.close()
 
 
@@ -255,7 +255,7 @@ def test_a_new_desk_knows_what_was_answered_before(make):
     teach(desk, range(10))
     desk.answer(said(desk, 20, labels={"hoot": True}))
     again = make()
-    assert sorted(again.verdicts) == [*range(10), 20]
+    assert sorted(again.record.settled) == [*range(10), 20]
     assert again.classes == [*CLASSES, "hoot"]
     assert again.round.p is not None
     assert not set(rows(again.next("b", 40))) & {*range(10), 20}

@@ -214,7 +214,7 @@ def test_detections_are_reviewed_and_do_not_count_as_labels(corpus, out, tmp_pat
     assert "owl" in desk.record.classes
     desk.close()
     own, _ = desk_of(path, tmp_path / "own", f"detections={path}")
-    assert own.said == {} and not own.told.held_out.any()
+    assert own.record.said == {} and not own.told.held_out.any()
     assert [row for row, _, _ in own.review("a", 9)] == [3, 0, 1]
     own.close()
 
