@@ -1,4 +1,4 @@
-"""A dry run: what a long command would take in time, memory and disk, from a little of it that is done for real."""
+"""A dry run or the real thing: what a long command would take in time, memory and disk, from a little of it done for real."""
 
 import math
 import shutil

@@ -106,7 +106,7 @@ def test_every_command_of_the_recipe_is_one_that_the_verbs_take(tmp_path):
 
 
 @pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
-def test_a_toy_study(toy_corpus, tmp_path):
+def test_a_study_on_toys_leaves_table_and_picture_and_goes_on_where_it_stopped(toy_corpus, tmp_path):
     cfg = recipe(toy_corpus.parent, tmp_path)
     with open_dict(cfg):
         cfg.corpora = {"toy": {"what": "Toys.", "corpus": toy_corpus.name, "overrides": ""}}

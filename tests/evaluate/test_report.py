@@ -276,7 +276,7 @@ def test_the_first_letter_is_raised_except_in_a_name_with_a_case_of_its_own() ->
     ]
 
 
-def test_empty_report() -> None:
+def test_an_empty_report_has_no_sections() -> None:
     page = Page(render(EMPTY))
     assert page.of("section", "img") == []
 
@@ -390,12 +390,14 @@ def test_map_leaves_out_what_is_not_finite_and_samples_the_rest() -> None:
         ),
     ],
 )
-def test_verdict(metrics: dict[str, float], tone: str, sentence: str) -> None:
+def test_the_verdict_names_the_worse_comparison_and_its_numbers(
+    metrics: dict[str, float], tone: str, sentence: str
+) -> None:
     found = verdict(metrics)
     assert (found.tone, found.sentence) == (tone, sentence)
 
 
-def test_score_table() -> None:
+def test_the_score_table_marks_the_best_only_where_more_is_better() -> None:
     metrics = measured(0.9, 0.8, 0.7) | {"rankme": 50.0, "mel/rankme": 60.0, "linear@5/macro_f1": 1.0, "ece": 0.02}
     table = score_table({"health": float("nan")} | metrics)
     assert table.columns == ("this encoder", "mel baseline", "random encoder")

@@ -69,7 +69,7 @@ def test_of_several_adjudications_the_last_one_stands():
     assert words(answers) == ("label", {"a": True}, "adjudicated", ("mia",))
 
 
-def test_rules():
+def test_rules_find_what_all_or_most_say_or_nothing():
     assert [unanimous(votes) for votes in ("aaa", "a", "aab")] == ["a", "a", None]
     assert [majority(votes) for votes in ("aab", "a", "ab", "aabb", "aaabb", "aabc")] == [
         "a",

@@ -66,7 +66,7 @@ def test_every_cell_composes(tmp_path):
 
 
 @pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
-def test_the_toy_comparison(toy_corpus, tmp_path, capsys):
+def test_a_comparison_on_toys_journals_every_cell_and_says_what_was_refused(toy_corpus, tmp_path, capsys):
     toy = {
         "what": "Toys.",
         "corpus": toy_corpus.name,

@@ -70,7 +70,7 @@ def test_nothing_ended_is_an_empty_table():
     assert summarise([], CORPORA).empty
 
 
-def test_three_digits():
+def test_numbers_have_three_digits_and_no_leading_zero():
     assert [three(x) for x in (0.1234, 1.0, float("nan"))] == [".123", "1.000", ""]
 
 
