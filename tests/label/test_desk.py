@@ -256,7 +256,7 @@ def test_a_new_desk_knows_what_was_answered_before(make):
     desk.answer(said(desk, 20, labels={"hoot": True}))
     again = make()
     assert sorted(again.record.settled) == [*range(10), 20]
-    assert again.classes == [*CLASSES, "hoot"]
+    assert again.record.classes == [*CLASSES, "hoot"]
     assert again.round.p is not None
     assert not set(rows(again.next("b", 40))) & {*range(10), 20}
 
