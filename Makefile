@@ -56,6 +56,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# what nothing calls, not even a config or a template; and dependencies that nothing imports
+	grep -rhoE 'audiorep(\.\w+)+' configs recipes --include=*.yaml | sed 's/.*\.//' | sort -u > $(VENV)/named.py
+	grep -rhoE '\.[a-z_]+' audiorep/*/templates | sed 's/^\.//' | sort -u | grep -vE '^(in|is|not|or|and|if)$$' >> $(VENV)/named.py
+	$(BIN)/vulture audiorep benchmarks tests $(VENV)/named.py
+	$(BIN)/deptry .
 
 format: install
 	$(BIN)/ruff check --fix .

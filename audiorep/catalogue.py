@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import DictConfig
 
-from audiorep.cli import configs
+from audiorep.composing import configs
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ import difflib
 import errno
 import os
 import re
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from audiorep import __version__
+from audiorep.composing import compose, configs, nearest, options, recipes
 from audiorep.errors import AudiorepError
+from audiorep.overrides import jobs, quoted, quoted_each
 
 VERBS = {
     "demo": "everything below on a built-in corpus, in a few minutes",
@@ -36,28 +36,6 @@ VERBS = {
     "summarise": "detections -> calls per hour by hour of day, date, week and site, with intervals and pictures",
     "export": "one folder to share: weights, ONNX, card, golden clip",
 }
-
-PATHS = frozenset(
-    {"corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings"}
-    | {
-        "detections",
-        "times",
-        "thresholds",
-        "store",
-        "encoder.weights",
-        "encoder.architecture",
-        "teacher.model",
-        "query",
-    }
-    | {"novel_to", "index", "data.store"}
-)
-"""Keys whose values are paths, or addresses of databases."""
-
-TEXTS = frozenset({"train", "pretrain", "first", "second", "noise", "token"})
-"""Keys whose values are keys of another verb, such as train="split.folds=5 trainer.max_steps=400", or secrets."""
-
-IN_NAMES = str.maketrans({"/": "-", "=": "-", "'": None})
-"""What stands in the name of a run's folder for what overrides may hold."""
 
 JOINED = frozenset({"pretrain", "train"})
 """Verbs that torchrun may start on several processes."""
@@ -82,17 +60,6 @@ The way through, with your own recordings:
 
 audiorep VERB --help shows a verb's keys and what they may be. audiorep VERB -m key=a,b sweeps.
 """
-
-
-def configs() -> Path:
-    """Where the configs are: in the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
-
-
-def recipes() -> Path:
-    """Where the recipes are, as `configs`."""
-    return configs().parent / "recipes"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -134,9 +101,8 @@ def run(verb: str, arguments: list[str]) -> int:
         return 0
     launcher, arguments = launcher_of(arguments)
     sweep = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    overrides = [
-        (quoted_each if sweep else quoted)(argument) for argument in arguments if argument not in ("-m", "--multirun")
-    ]
+    quote = quoted_each if sweep else quoted
+    overrides = [quote(argument) for argument in arguments if argument not in ("-m", "--multirun")]
     if wrong := next((argument for argument in overrides if "=" not in argument and argument[:1] != "~"), None):
         raise AudiorepError(f"'{wrong}' is no key=value; see audiorep {verb} --help")
     if "TORCHELASTIC_RUN_ID" in os.environ and (verb not in JOINED or sweep):
@@ -224,157 +190,6 @@ def named(what: str, known: dict[str, Path], unnamed: Path, verb: str, arguments
 
 SOURCES = {"run": recipe_of, "get": corpus_of}
 """Verbs whose config is not configs/VERB.yaml: from verb and arguments to its path and the other arguments."""
-
-
-def quoted(argument: str) -> str:
-    """Paths as they are: Hydra's grammar would stumble over spaces, brackets, umlauts or an equals sign in them."""
-    key, found, value = argument.partition("=")
-    if not found or key not in PATHS | TEXTS or value in ("null", "") or value[0] in "'\"[":
-        return argument
-    expanded = str(Path(value).expanduser()) if value.startswith("~") and key in PATHS else value
-    escaped = expanded.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
-
-
-def quoted_each(argument: str) -> str:
-    """As `quoted`, of a sweep: commas stand between paths, but for those within quotes, and `out` is one path."""
-    key, _, value = argument.partition("=")
-    if key not in PATHS or key == "out" or "," not in value or value[0] in "'\"[":
-        return quoted(argument)
-    return f"{key}=" + ",".join(quoted(f"{key}={path}").partition("=")[2] for path in value.split(","))
-
-
-def words(text: str) -> list[str]:
-    """The ``key=value`` overrides in one text, split at spaces outside quotes.
-
-    Raises:
-        AudiorepError: a word that is none.
-    """
-    found = shlex.split(text)
-    if wrong := next((word for word in found if "=" not in word and not word.startswith("~")), None):
-        raise AudiorepError(f"'{wrong}' in \"{text}\" is no key=value")
-    return [quoted(word) for word in found]
-
-
-def jobs(verb: str, overrides: list[str], sweep: bool) -> Iterator[tuple[list[str], str | None]]:
-    """The override lists to run: one, or with -m the product of all `key=a,b`, each with a folder name of its own."""
-    if not sweep:
-        yield overrides, None
-        return
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    swept = [str(override.input_line).split("=")[0] for override in parsed if override.is_sweep_override()]
-    if not swept:
-        raise AudiorepError("-m sweeps over keys with several values, such as objective=simclr,byol; there is none")
-    for batch in BasicSweeper.split_arguments(parsed, None):
-        for job in batch:
-            yield (
-                list(job),
-                ",".join(item for item in job if item.split("=")[0] in swept).translate(IN_NAMES),
-            )
-
-
-def compose(verb: str, overrides: list[str], source: Path | None = None) -> Any:
-    """The verb's config (or the one at `source`) with overrides; errors of Hydra become one line with a suggestion."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
-
-    source = source or configs() / f"{verb}.yaml"
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(source.parent.resolve()), version_base="1.3"):
-        try:
-            cfg = hydra_compose(source.stem, overrides, return_hydra_config=True)
-            chosen = {g.split("@")[0]: c for g, c in cfg.hydra.runtime.choices.items() if not g.startswith("hydra")}
-            with open_dict(cfg):
-                del cfg["hydra"]
-                cfg.chosen = chosen
-            missing = sorted(OmegaConf.missing_keys(cfg))
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise AudiorepError(explain(source.stem, error, hydra_compose)) from None
-        check_types(plain_defaults(source), cfg)
-    if missing:
-        command = verb if source.stem == verb else f"{verb} {source.parent.name}"
-        raise AudiorepError(f"{command} needs {missing[0]}=...; see audiorep {command} --help")
-    return cfg
-
-
-@cache
-def plain_defaults(source: Path) -> Any:
-    """The config at `source` as it is; Hydra must have been started in its folder."""
-    from hydra import compose as hydra_compose
-
-    return hydra_compose(source.stem)
-
-
-def check_types(defaults: Any, cfg: Any) -> None:
-    """Refuse text where the default is a number or true/false."""
-    from omegaconf import OmegaConf
-
-    for name in flatten(OmegaConf.to_container(defaults, resolve=False)):
-        was, now = (OmegaConf.select(config, name, throw_on_resolution_failure=False) for config in (defaults, cfg))
-        if isinstance(was, bool | int | float) and isinstance(now, str):
-            wanted = "true or false" if isinstance(was, bool) else "a number"
-            raise AudiorepError(f"{name}={now}: {wanted} is needed here, such as {str(was).lower()}")
-
-
-def explain(config: str, error: Exception, hydra_compose: Any) -> str:
-    """Hydra's complaint in one line, with the nearest right spelling."""
-    from omegaconf import OmegaConf
-
-    text = str(error)
-    known = flatten(OmegaConf.to_container(hydra_compose(config), resolve=False)) + groups()
-    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        group, name = option.groups()
-        return f"{group}={name} does not exist{nearest(name, options(group))}; there are: {', '.join(options(group))}"
-    if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
-        name = next(part for part in key.groups() if part)
-        if (configs() / name).is_dir():
-            return f"{name}=: the chosen objective has no such part; those that have it: {', '.join(with_part(name))}"
-        return f"there is no key '{name}'{nearest(name, known)}; --help lists them"
-    return text.splitlines()[0]
-
-
-def with_part(group: str) -> list[str]:
-    """The objectives whose config, or a config that it builds on, names a config group."""
-    folder = configs() / "objective"
-    builds_on = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "parts").glob("*.yaml")}
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
-    whole = {
-        name: text + "".join(t for p, t in builds_on.items() if f"parts/{p}" in text) for name, text in texts.items()
-    }
-    return [name for name, text in whole.items() if f"/{group}:" in text]
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """ ", did you mean X?" where something is near."""
-    near = difflib.get_close_matches(name, known, 1, 0.5) or [
-        k for k in known if k.split(".")[-1] == name.split(".")[-1]
-    ]
-    return f", did you mean '{near[0]}'?" if near else ""
-
-
-def flatten(config: Any, prefix: str = "") -> list[str]:
-    """Dotted names of all keys."""
-    names = []
-    for key, value in config.items() if isinstance(config, dict) else ():
-        names += [f"{prefix}{key}", *flatten(value, f"{prefix}{key}.")]
-    return names
-
-
-def groups() -> list[str]:
-    """Names of the config groups."""
-    return sorted(path.name for path in configs().iterdir() if path.is_dir())
-
-
-def options(group: str) -> list[str]:
-    """What a group may be."""
-    return sorted(path.stem for path in (configs() / group).glob("*.yaml"))
 
 
 def help_text(verb: str, source: Path) -> str:

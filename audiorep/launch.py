@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ class Task:
 
     def compose(self) -> Any:
         """The config of this run."""
-        from audiorep.cli import compose
+        from audiorep.composing import compose
 
         cfg = compose(self.verb, list(self.overrides), self.source)
         if self.out is not None:
@@ -42,10 +42,6 @@ class Ended:
     task: Task
     status: int
     metrics: dict[str, float] | None
-
-
-Launcher = Callable[[list[Task]], Iterator[Ended]]
-"""Runs every task, and tells of each when it has ended."""
 
 
 def perform(task: Task) -> Ended:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,6 +27,7 @@ from audiorep.distributed import (
 from audiorep.encoders.base import Encoder, split_batches
 from audiorep.errors import AudiorepError, CollapseError
 from audiorep.evaluate.health import CollapseRule, entropies, figures
+from audiorep.groups import group_of, only_these, terms_of
 from audiorep.objectives.base import Embed, Objective
 from audiorep.optim import decay_groups, scale_rates, warmup_cosine
 from audiorep.sharding import Ask, ask, load_optimizer, load_whole, local, shard, whole
@@ -329,29 +329,6 @@ def shortened(batch: Batch, count: int) -> Batch:
         return batch
     kept: Any = {name: value[:count] if isinstance(value, Tensor) else value for name, value in batch.items()}
     return kept
-
-
-def terms_of(group: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The terms that belong to a parameter group: ``group/term``, and for "main" all without a slash."""
-    return {name: value for name, value in terms.items() if group_of(name) == group}
-
-
-def group_of(term: str) -> str:
-    """The parameter group that a term's name points to."""
-    return term.split("/")[0] if "/" in term else "main"
-
-
-@contextmanager
-def only_these(groups: dict[str, list[nn.Parameter]], active: str) -> Iterator[None]:
-    """Let gradients flow into one parameter group only."""
-    others = [parameter for name, group in groups.items() if name != active for parameter in group]
-    for parameter in others:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in others:
-            parameter.requires_grad_(True)
 
 
 def as_list(value: Any) -> list[Any]:

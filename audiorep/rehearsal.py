@@ -1,4 +1,4 @@
-"""A dry run: what a long command would take in time, memory and disk, from a little of it that is done for real."""
+"""A dry run or the real thing: what a long command would take in time, memory and disk, from a little of it done for real."""
 
 import math
 import shutil
@@ -22,7 +22,8 @@ from audiorep.data.loader import decoded_waves
 from audiorep.data.windows import Windows
 from audiorep.learner import Learner
 from audiorep.model import Model
-from audiorep.training import fit
+from audiorep.processes import part
+from audiorep.training import fit, say_what
 
 T = TypeVar("T")
 
@@ -74,6 +75,20 @@ def show(estimate: Estimate) -> None:
         console.print(
             f"the disk of {estimate.out} is too small: free some space or choose another out=", highlight=False
         )
+
+
+def fit_or_rehearse(cfg: DictConfig, learner: Learner, windows: Windows, model: Model, rows: int) -> bool:
+    """Say what is trained on what, and train; with `dry_run` show what it would take instead.
+
+    Returns:
+        whether this process goes on to judge what was trained: of several it is the first alone.
+    """
+    say_what(cfg, learner, model, windows)
+    if cfg.dry_run:
+        show(rehearse_training(cfg, learner, windows, model, rows))
+        return False
+    fit(cfg, learner, windows)
+    return part()
 
 
 def rehearse_training(cfg: DictConfig, learner: Learner, windows: Windows, model: Model, rows: int) -> Estimate:

@@ -14,6 +14,7 @@ from audiorep.console import console, progress_bar
 from audiorep.data.sampler import has_label
 from audiorep.evaluate.embedding import Embedded
 from audiorep.evaluate.metrics import Predictions, score_with_interval
+from audiorep.evaluate.pieces import undecoded
 from audiorep.evaluate.predict import Said, predict
 from audiorep.evaluate.predictions import NAME as PREDICTIONS
 from audiorep.evaluate.predictions import write_predictions
@@ -58,10 +59,7 @@ def judge(
         workers = build.workers_for(cfg, windows)
         said = predict(model, windows, pooling, cfg.data.batch_size, device, workers, progress)
     if not said.known.all():
-        reasons = list(dict.fromkeys(reason for _, reason in said.failed))
-        notes.append(
-            f"{int((~said.known).sum())} row(s) cannot be decoded and are not scored: {'; '.join(reasons[:3])}"
-        )
+        notes.append(undecoded(int((~said.known).sum()), said.failed))
         log.warning("%s", notes[-1])
     test, calibration = (answers(cfg, corpus, known, said, rows) for rows in (corpus.split.test, known.calibration))
     asked = cfg.evaluation.settings

@@ -22,7 +22,7 @@ import torch
 from starlette.testclient import TestClient
 
 from audiorep.active.heads import Linear
-from audiorep.cli import options
+from audiorep.composing import options
 from audiorep.label import discover
 from audiorep.label.answer import Answer
 from audiorep.label.app import make_app

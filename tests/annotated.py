@@ -8,7 +8,7 @@ import soundfile
 from hydra.utils import instantiate
 from hypothesis import strategies as st
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.manifest import Format, Manifest
 
 RATE_HZ, SECONDS = 8000, 4.0

@@ -17,8 +17,9 @@ from toy import RATE_HZ, tone
 from audiorep.active.heads import Linear
 from audiorep.label.answer import Answer
 from audiorep.label.clips import Clip, add_clips, clip_id
-from audiorep.label.desk import Desk, Settings, Told
+from audiorep.label.desk import Desk
 from audiorep.label.store import Store, open_store
+from audiorep.label.told import Settings, Told
 from audiorep.select.medoids import KMedoids
 from audiorep.select.scores import margin
 from audiorep.select.top import Top

@@ -18,7 +18,7 @@ from toy import RATE_HZ, tone
 
 from audiorep import files
 from audiorep.checkpoint import Checkpoint
-from audiorep.cli import VERBS, jobs, main, quoted_each
+from audiorep.cli import VERBS, main
 from audiorep.compress import Compress
 from audiorep.data.audio import write_wav
 from audiorep.data.manifest import write_manifest
@@ -26,6 +26,7 @@ from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
 from audiorep.frontend import Mel
 from audiorep.model import Model, ModelInfo, save_model
+from audiorep.overrides import jobs, quoted_each
 
 TINY = [
     "encoder.width=8", "encoder.dim=32", "trainer.max_steps=4", "trainer.precision=32-true", "data.batch_size=16",

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent / "objectives"))
 from small import COUNT, NAMES, batch, build, part, views
 
 from audiorep.distributed import gather, mean_over_ranks, mine, rand, synchronise_norms
-from audiorep.learner import only_these, terms_of
+from audiorep.groups import only_these, terms_of
 from audiorep.objectives import joint
 from audiorep.types import generator
 

@@ -20,20 +20,10 @@ from verb_pages import keys_of, source_of
 from worked import blocks
 
 from audiorep import __version__
-from audiorep.cli import (
-    JOINED,
-    SOURCES,
-    VERBS,
-    compose,
-    config_of,
-    configs,
-    flatten,
-    jobs,
-    launcher_of,
-    quoted,
-    quoted_each,
-)
+from audiorep.cli import JOINED, SOURCES, VERBS, config_of, launcher_of
+from audiorep.composing import compose, configs, flatten
 from audiorep.errors import AudiorepError
+from audiorep.overrides import jobs, quoted, quoted_each
 
 PAGES = sorted(DOCS.rglob("*.md"))
 BESIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md")]

@@ -10,7 +10,7 @@ from test_cli import refused, run
 from test_journal import recordings
 from toy import PARTS, RATE_HZ, model_of
 
-from audiorep.cli import configs
+from audiorep.composing import configs
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.launch import Attempt, Task
 from audiorep.model import ModelInfo, save_model

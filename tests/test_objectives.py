@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from test_cli import TINY, refused, run
 from toy import RATE_HZ, tone
 
-from audiorep import cli
+from audiorep import cli, composing
 from audiorep.catalogue import entries, markdown
 from audiorep.checkpoint import Checkpoint
+from audiorep.composing import compose
 from audiorep.errors import AudiorepError
 from audiorep.objectives.base import Setting
 from audiorep.verbs import pretrain as verb
@@ -30,7 +31,7 @@ EXPERIMENTS = sorted(str(p.relative_to("configs/experiment"))[:-5] for p in Path
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_makes_an_objective(experiment):
-    cfg = cli.compose("pretrain", ["corpus=x", "out=x", f"experiment={experiment}", "frontend.sample_rate_hz=8000"])
+    cfg = compose("pretrain", ["corpus=x", "out=x", f"experiment={experiment}", "frontend.sample_rate_hz=8000"])
     objective = instantiate(cfg.objective, encoder=instantiate(cfg.encoder))
     objective.prepare(Setting(10**6, cfg.data.batch_size, {"global": 2, "local": 2}, epochs=9.0))
     assert experiment in ("small", "gpu") or experiment == f"large/{cfg.chosen.objective}"
@@ -79,6 +80,7 @@ objective:
 """
     )
     monkeypatch.setattr(cli, "configs", lambda: configs)
+    monkeypatch.setattr(composing, "configs", lambda: configs)
     out = tmp_path / "run"
     assert run("pretrain", f"corpus={toy_corpus}", f"out={out}", "objective=slow_barlow", *SMALL) == 0
     assert (out / "model.safetensors").exists() and (out / "report.html").exists()

@@ -15,7 +15,7 @@ from toy import RATE_HZ, tone
 
 from audiorep.apply.facts import facts_of
 from audiorep.apply.waveform_onnx import write_onnx
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.compress import Compress
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.frame_cnn import FrameCnn

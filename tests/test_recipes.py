@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from audiorep.cli import main, words
+from audiorep.cli import main
 from audiorep.errors import AudiorepError
+from audiorep.overrides import words
 
 QUICK = "split.folds=3 data.batch_size=16 trainer.max_steps=3 logger=none"
 

@@ -24,7 +24,7 @@ from toy import RATE_HZ, tone
 
 from audiorep import learner
 from audiorep.checkpoint import Checkpoint
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.distributed import rank
 from audiorep.errors import AudiorepError
 from audiorep.processes import join, listen, part, start, verdict

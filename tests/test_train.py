@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from test_cli import refused, run
 from toy import RATE_HZ, tone
 
-from audiorep import cli, verdict
+from audiorep import composing, verdict
 from audiorep import known as knowing
 from audiorep.checkpoint import Checkpoint
 from audiorep.data.budget import Budget
@@ -40,7 +40,7 @@ SPLIT = ["split.column=group", "split.test=[g5]"]
 def trained(corpus: Path, out: Path, *keys: object, small: list[str] = SMALL, report: bool = False) -> Path:
     """A run, as a rule without drawing a report and without looking up what a key's default would be: that saves half."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cli, "check_types", lambda *_: None)
+        patched.setattr(composing, "check_types", lambda *_: None)
         if not report:
             patched.setattr(verdict, "make_report", lambda *_: None)
             patched.setattr(verdict, "write_report", lambda *_: None)
@@ -380,7 +380,7 @@ def test_a_run_that_was_stopped_in_mid_epoch_ends_in_the_same_weights(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(cli, "check_types", lambda *_: None)
+        patched.setattr(composing, "check_types", lambda *_: None)
         patched.setattr(Checkpoint, "save", save_and_die)
         patched.setattr(verb.Learner, "save", lambda self: self.checkpoint.save(self.step, self.state(), self.setting))
         assert run("train", f"corpus={toy_corpus}", f"out={tmp_path / 'cut'}", *small, *keys) != 0
@@ -576,7 +576,9 @@ def test_a_class_with_fewer_labels_than_the_budget_is_named(toy_corpus, tmp_path
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_input_gets_one_clear_line(keys, words, pretrained, toy_corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "check_types", lambda *_: None)  # has its own tests, and takes as long as all the rest
+    monkeypatch.setattr(
+        composing, "check_types", lambda *_: None
+    )  # has its own tests, and takes as long as all the rest
     places = {"MANIFEST": toy_corpus, "PRETRAINED": pretrained, "FOLDER": toy_corpus.parent}
     for name, path in places.items():
         keys = [key.replace(name, str(path)) for key in keys]

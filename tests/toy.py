@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 
 from audiorep.augment.mix import MixPower
 from audiorep.augment.spec import Fader, RandomResizeCrop
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.compress import Compress, FixedNorm, Log
 from audiorep.data.loader import StepSampler
 from audiorep.data.sampler import Shuffled

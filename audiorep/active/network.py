@@ -11,9 +11,9 @@ from torch import Tensor
 
 from audiorep import build
 from audiorep.active.heads import Answers, Ask, Learn, Rows
-from audiorep.cli import quoted, words
 from audiorep.errors import AudiorepError
 from audiorep.known import Known
+from audiorep.overrides import quoted, words
 from audiorep.procedures import common
 
 

@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from audiorep.active.curves import summarise
 from audiorep.active.loop import Point
 from audiorep.active.picture import draw_panels
-from audiorep.cli import quoted, words
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_bytes, write_text
+from audiorep.overrides import quoted, words
 from audiorep.study.cells import Cell, Entry, run_cells, telling
-from audiorep.study.tables import three
+from audiorep.study.markdown import head, opening, row, three
 
 log = logging.getLogger(__name__)
 
@@ -159,27 +159,20 @@ def read_curves(path: Path) -> list[list[Point]]:
 
 def markdown(cfg: DictConfig, table: pd.DataFrame) -> str:
     """A table a corpus: a row a strategy; for each encoder the area and the labels needed, as a part of random's."""
-    lines = [f"# {cfg.title}", "", f"Written by `audiorep run {cfg.name}`; see README.md for what it says.", ""]
+    lines = opening(cfg.title, cfg.name)
     for name in dict.fromkeys(table.corpus):
         part = table[table.corpus == name]
         encoders = list(dict.fromkeys(part.encoder))
         heads = [
             f"{cfg.encoders[e].what}: {what}" for e in encoders for what in ("area", "labels to 95 %", "of random")
         ]
-        lines += [
-            f"## {name}",
-            "",
-            str(cfg.corpora[name].what),
-            "",
-            "| strategy | " + " | ".join(heads) + " |",
-            "|---" * (len(heads) + 1) + "|",
-        ]
+        lines += [f"## {name}", "", str(cfg.corpora[name].what), "", *head(["strategy", *heads])]
         for strategy in dict.fromkeys(part.strategy):
             cells = []
             for encoder in encoders:
                 rows = part[(part.strategy == strategy) & (part.encoder == encoder)]
                 cells += shown(rows.iloc[0]) if len(rows) else ["", "", ""]
-            lines.append(f"| {strategy} | " + " | ".join(cells) + " |")
+            lines.append(row([strategy, *cells]))
         lines.append("")
     lines += [
         "Area: mean score over the learning curve ± deviation over seeds. Labels to 95 %: needed, on average over seeds, for",

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from audiorep import __version__
+from audiorep import html
 from audiorep.apply.query import Query
 from audiorep.apply.search import ITSELF, RECORDING
 from audiorep.data.audio import probe
@@ -166,8 +165,5 @@ def write_page(sections: Sequence[Section], title: str, facts: Sequence[str], le
         facts: sentences under the title.
         left: queries that have no section, as the page would grow too large.
     """
-    loader = Environment(loader=PackageLoader("audiorep.apply"), autoescape=True, undefined=StrictUndefined)
-    text = loader.get_template("hits.html").render(
-        title=title, facts=facts, sections=sections, left=left, version=__version__
-    )
+    text = html.render("audiorep.apply", "hits.html", title=title, facts=facts, sections=sections, left=left)
     write_text(path, text)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from audiorep import __version__
+from audiorep import html
 from audiorep.apply.effort import Listened
 from audiorep.apply.summary_notes import fact_rows
 from audiorep.apply.summary_pictures import Drawn, pooled, shown_labels
@@ -61,15 +60,10 @@ def write_page(
     path: Path,
 ) -> None:
     """Write the page; every name in it may be a stranger's and is escaped."""
-    page = Environment(
-        loader=PackageLoader("audiorep.apply"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = shown_labels(tables["summary"])
-    text = page.get_template("summary.html").render(
+    text = html.render(
+        "audiorep.apply",
+        "summary.html",
         title=title,
         facts=fact_rows(found),
         notes=notes,
@@ -84,7 +78,6 @@ def write_page(
         timed=found.timed,
         files=[f"{name}.csv" for name in tables],
         expected=tables["summary"]["precision"].notna().any(),
-        version=__version__,
     )
     write_text(path, text)
 

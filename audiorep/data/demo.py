@@ -13,8 +13,10 @@ from jaxtyping import Float
 from numpy.random import Generator, SeedSequence, default_rng
 from scipy import fft
 
-from audiorep.data import synth
-from audiorep.data.synth import CALLS, SITES, Individual, Loop, Signal, Site
+from audiorep.data.synth.calls import CALLS
+from audiorep.data.synth.signals import Loop, Signal, amplitude
+from audiorep.data.synth.sites import SITES, Site, background, received, site_loops
+from audiorep.data.synth.voices import Individual, draw_individuals
 from audiorep.errors import AudiorepError
 from audiorep.files import atomic, output_folder, write_text
 
@@ -138,10 +140,8 @@ def random_stream(seed: int, purpose: int, index: int = 0) -> Generator:
 
 def make_world(seed: int, sample_rate_hz: int) -> World:
     """Draw the voices and lay down every site's loops."""
-    individuals = synth.draw_individuals(random_stream(seed, VOICES))
-    loops = [
-        synth.site_loops(random_stream(seed, LOOPS, index), site, sample_rate_hz) for index, site in enumerate(SITES)
-    ]
+    individuals = draw_individuals(random_stream(seed, VOICES))
+    loops = [site_loops(random_stream(seed, LOOPS, index), site, sample_rate_hz) for index, site in enumerate(SITES)]
     return World(seed, sample_rate_hz, individuals, loops)
 
 
@@ -182,7 +182,7 @@ def place_call(
     end = start + len(call)
     distance_m = float(np.exp(rng.uniform(*np.log(DISTANCE_M))))
     snr_db = float(np.clip(22 - 20 * np.log10(distance_m / 10) + rng.normal(0, 3), *SNR_DB))
-    heard = synth.received(rng, call, site, sample_rate_hz, distance_m)[: len(scene) - start]
+    heard = received(rng, call, site, sample_rate_hz, distance_m)[: len(scene) - start]
 
     length = fft.next_fast_len(len(call), real=True)
     hz = fft.rfftfreq(length, 1 / sample_rate_hz)
@@ -192,7 +192,7 @@ def place_call(
     taper = np.sqrt(8 / 3) * np.hanning(len(call))  # keeps the power, and rumble out of the bands above it
     quiet_power = np.abs(fft.rfft(taper * quiet[start:end], length)) ** 2
 
-    gain = np.sqrt(quiet_power[within].sum() / call_power[within].sum()) * synth.amplitude(snr_db)
+    gain = np.sqrt(quiet_power[within].sum() / call_power[within].sum()) * amplitude(snr_db)
     scene[start : start + len(heard)] += gain * heard
     return Placed(start, end, float(hz[edges[0]]), float(hz[edges[1]]), snr_db)
 
@@ -203,7 +203,7 @@ def write_clip(out: Path, world: World, index: int) -> dict[str, str]:
     label, site_index = clip_cell(index)
     site, individual = SITES[site_index], residents(world, site_index)[rng.integers(3)]
     call = CALLS[label](rng, individual, rate_hz)
-    quiet = synth.background(rng, world.loops[site_index], round(CLIP_S * rate_hz))
+    quiet = background(rng, world.loops[site_index], round(CLIP_S * rate_hz))
     scene = quiet.copy()
     start = (len(scene) - len(call)) // 2 + round(rng.uniform(-0.03, 0.03) * rate_hz)
     placed = place_call(rng, scene, quiet, call, start, site, rate_hz)
@@ -228,7 +228,7 @@ def write_recording(out: Path, world: World, index: int, duration_s: float) -> N
     rng, rate_hz = random_stream(world.seed, RECORDINGS, index), world.sample_rate_hz
     site_index = index % len(SITES)
     site = SITES[site_index]
-    quiet = synth.background(rng, world.loops[site_index], round(duration_s * rate_hz))
+    quiet = background(rng, world.loops[site_index], round(duration_s * rate_hz))
     scene = quiet.copy()
     rows = []
     for number, (start, label, call) in enumerate(schedule(rng, world, site_index, len(scene)), 1):

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from audiorep import __version__
+from audiorep import html
 from audiorep.data.audio import AudioInfo
 from audiorep.data.manifest import Manifest
 from audiorep.doctor.finding import REMEDIES, Finding, rank
@@ -28,16 +26,16 @@ def write_page(manifest: Manifest, found: Sequence[Finding], name: str, path: Pa
     kinds: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in sorted(found, key=rank):
         kinds[finding.severity, finding.kind].append(finding)
-    loader = Environment(loader=PackageLoader("audiorep.doctor"), autoescape=True, undefined=StrictUndefined)
     hours = sum(info.duration_s for info in manifest.files.values()) / 3600.0
-    text = loader.get_template("check.html").render(
+    text = html.render(
+        "audiorep.doctor",
+        "check.html",
         name=name,
         rows=len(manifest),
         recordings=len(manifest.files),
         hours=f"{hours:.2f}",
         errors=sum(one.severity == "error" for one in found),
         warnings=sum(one.severity == "warning" for one in found),
-        version=__version__,
         kinds=[section(manifest, severity, kind, own) for (severity, kind), own in kinds.items()],
     )
     write_text(path, text)

@@ -1,20 +1,19 @@
 """Embeddings of all rows of a corpus: every fixed window through an encoder, averaged over the windows of a row."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from audiorep.data.loader import fixed_batches, to_device
 from audiorep.data.windows import Windows
 from audiorep.encoders.vit import grid
 from audiorep.errors import AudiorepError
+from audiorep.evaluate.pieces import Failed, Progress, heard
 from audiorep.evaluate.tokens import Keeping, Tokens, frames_as_tokens, pool_time
-from audiorep.model import Model, at_once
+from audiorep.model import Model
 from audiorep.types import Batch, Spec
 
 
@@ -27,7 +26,6 @@ class Extracted:
 
 
 Extract = Callable[[Batch], Mapping[str, Extracted]]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Embedded:
 
     values: dict[str, Float[np.ndarray, "n d"]]
     known: Bool[np.ndarray, " n"]
-    failed: list[tuple[int, str]]
+    failed: Failed
     tokens: dict[str, Tokens] = field(default_factory=dict)
     too_large: str = ""
 
@@ -62,23 +60,16 @@ def embed_rows(
     rows, device = len(windows), torch.device(device)
     sums: dict[str, np.ndarray] = {}
     counts = np.zeros(rows)
-    failed: list[tuple[int, str]] = []
-    loader = fixed_batches(windows, batch_size, workers)
-    size = at_once(device, windows.length, batch_size)
-    for done, raw in enumerate(loader, 1):
-        failed += raw.get("failed", [])
-        for piece in pieces(raw, size):
-            batch = to_device(piece, device)
-            index = batch["index"].cpu().numpy()
-            np.add.at(counts, index, 1.0)
-            found = extract(batch)
-            for name, features in found.items():
-                total = sums.setdefault(name, np.zeros((rows, features.pooled.shape[1])))
-                np.add.at(total, index, features.pooled.float().cpu().double().numpy())
-            if keep is not None:
-                keep.add(index, {name: features.tokens for name, features in found.items()})
-        if progress:
-            progress(done, len(loader))
+    failed: Failed = []
+    for batch in heard(windows, batch_size, device, workers, failed, progress):
+        index = batch["index"].cpu().numpy()
+        np.add.at(counts, index, 1.0)
+        found = extract(batch)
+        for name, features in found.items():
+            total = sums.setdefault(name, np.zeros((rows, features.pooled.shape[1])))
+            np.add.at(total, index, features.pooled.float().cpu().double().numpy())
+        if keep is not None:
+            keep.add(index, {name: features.tokens for name, features in found.items()})
     if not counts.any():
         raise AudiorepError(
             f"not one of {rows} rows could be decoded{f'; the first: {failed[0][1]}' if failed else ''}"
@@ -86,12 +77,6 @@ def embed_rows(
     values = {name: (total / np.maximum(counts, 1.0)[:, None]).astype(np.float32) for name, total in sums.items()}
     out = Embedded(values, counts > 0, failed)
     return out if keep is None else replace(out, tokens=keep.tokens(rows), too_large=keep.too_large)
-
-
-def pieces(raw: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
-    """A batch in parts of at most `size` items; an empty one has none."""
-    for first in range(0, len(raw["index"]), size):
-        yield {name: value[first : first + size] for name, value in raw.items() if name != "failed"}
 
 
 def extract_with(models: Mapping[str, Model], mel: bool = True, tokens_per_window: int | None = None) -> Extract:

@@ -1,17 +1,16 @@
 """What a classifier says about every row of a corpus: its windows one by one, pooled by row."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from audiorep.data.loader import fixed_batches, to_device
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
-from audiorep.evaluate.embedding import mel_statistics, pieces
-from audiorep.model import Model, at_once
+from audiorep.evaluate.embedding import mel_statistics
+from audiorep.evaluate.pieces import Failed, Progress, heard
+from audiorep.model import Model
 from audiorep.pooling import Pooling, bags_of, mean
 
 
@@ -26,7 +25,7 @@ class Said:
     embedding: Float[np.ndarray, "n d"]
     mel: Float[np.ndarray, "n e"]
     known: Bool[np.ndarray, " n"]
-    failed: list[tuple[int, str]]
+    failed: Failed
 
 
 @torch.inference_mode()
@@ -37,7 +36,7 @@ def predict(
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     workers: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Said:
     """Every fixed window through the model; logits of a row by `pooling`, embeddings and mel statistics by the mean.
 
@@ -48,20 +47,14 @@ def predict(
     model.eval().to(device)
     shown = model.frontend.shown
     centre = 0 if shown.center else shown.win_length // 2
-    rows, parts, failed = [], [], []
-    loader = fixed_batches(windows, batch_size, workers)
-    size = at_once(device, windows.length, batch_size)
-    for done, raw in enumerate(loader, 1):
-        failed += raw.get("failed", [])
-        for piece in pieces(raw, size):
-            batch = to_device(piece, device)
-            spec = model.spectrogram(batch["wave"])
-            mel = mel_statistics(model.frontend.picture(spec), batch["valid"], shown.hop_length, centre)
-            told = model.classify(spec)
-            parts.append([x.float().cpu() for x in (told[0], told[-1], mel)])
-            rows.append(batch["index"].cpu())
-        if progress:
-            progress(done, len(loader))
+    rows, parts = [], []
+    failed: Failed = []
+    for batch in heard(windows, batch_size, device, workers, failed, progress):
+        spec = model.spectrogram(batch["wave"])
+        mel = mel_statistics(model.frontend.picture(spec), batch["valid"], shown.hop_length, centre)
+        told = model.classify(spec)
+        parts.append([x.float().cpu() for x in (told[0], told[-1], mel)])
+        rows.append(batch["index"].cpu())
     model.cpu()
     if not rows:
         raise AudiorepError(f"not one of {len(windows)} rows could be decoded{f': {failed[0][1]}' if failed else ''}")

@@ -1,37 +1,32 @@
-"""The desk at which questions lie: what is known, what is asked next and why, and learning behind the backs of those who
-answer."""
+"""The desk at which questions lie: who is asked what next, and learning behind the backs of those who answer."""
 
 import logging
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
-import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from audiorep.active.heads import Answers, Head
 from audiorep.errors import AudiorepError
 from audiorep.label import progress
 from audiorep.label.answer import Answer
-from audiorep.label.clips import Clip
 from audiorep.label.journal import add_answer, answers_since, undo
+from audiorep.label.leases import Leases
+from audiorep.label.lesson import choose, taught
 from audiorep.label.queries import add_query
-from audiorep.label.settle import Settled, current, settle
+from audiorep.label.record import Record
+from audiorep.label.round import Question, Round
+from audiorep.label.settle import current
 from audiorep.label.store import Store
-from audiorep.select.pool import Chosen, Pool, Selector
+from audiorep.label.told import Settings, Told
+from audiorep.select.pool import Chosen
 from audiorep.select.scores import ambiguous
 from audiorep.types import generator
 
 log = logging.getLogger(__name__)
-
-LEASE_S = 300.0
-"""A clip that was handed to an annotator is not handed to another for so long."""
 
 NEIGHBOURS = 3
 """Answered clips shown beside a question: the nearest."""
@@ -43,75 +38,6 @@ STOP_SET = 2000
 """Clips on which successive models are compared."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """A corpus as the desk sees it.
-
-    clips: one a row. length_s: of the recording of each. x: embeddings, standardised. usable: rows that could be decoded.
-    held_out: rows that only judge.
-    detected: {row: (class, score)}, what a detector said, for the review; may be empty.
-    about: what else the corpus says of the clips, a row each, for the export.
-    """
-
-    clips: Sequence[Clip]
-    length_s: Float[np.ndarray, " n"]
-    x: Float[Tensor, "n d"]
-    usable: Bool[np.ndarray, " n"]
-    held_out: Bool[np.ndarray, " n"]
-    detected: dict[int, tuple[str, float]] = field(default_factory=dict)
-    about: pd.DataFrame | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """selector, head: how is chosen and learned. batch: questions a query. overlap: annotators asked about each clip.
-    several: whether a clip may have several labels. budget: answers at which a selector is through with its diversity."""
-
-    selector: Selector
-    selector_name: str
-    first: Selector
-    head: Head
-    batch: int = 20
-    overlap: int = 1
-    several: bool = False
-    budget: int = 500
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Question:
-    """A row, and why it is asked: its score and its rank, from 1, among the `of` clips of a query; 0: it is not of the
-    newest query, but was begun before."""
-
-    row: int
-    score: float
-    rank: int
-    of: int
-    query: int | None
-
-
-@dataclass(frozen=True)
-class Round:
-    """What one model asks. questions: the most wanted first. p: class probabilities of all rows by the classes of that
-    time; None: there is no model yet. seen: id of the last answer that it has learned from. ambiguous: rows that are unclear
-    in themselves, whatever the model (`audiorep.select.scores.ambiguous`); None: one pass cannot tell."""
-
-    number: int
-    questions: tuple[Question, ...]
-    p: Float[np.ndarray, "n c"] | None
-    classes: tuple[str, ...]
-    model: str
-    seen: int
-    ambiguous: Bool[np.ndarray, " n"] | None = None
-
-    def guess(self, row: int, most: int = 3) -> list[tuple[str, float]]:
-        """What the model would say: the likeliest classes with their probabilities."""
-        if self.p is None:
-            return []
-        p = self.p[row]
-        return [(self.classes[c], float(p[c])) for c in np.argsort(-p, kind="stable")[:most]]
-
-
 class Desk:
     """Questions and answers of one corpus, shared by all who answer. Its methods may be called from any thread."""
 
@@ -119,14 +45,8 @@ class Desk:
         self.store, self.told, self.settings = store, told, settings
         self.row = {clip.id: i for i, clip in enumerate(told.clips)}
         self.lock = threading.RLock()
-        self.classes = list(classes)
-        self.said: dict[int, list[Answer]] = {}
-        self.verdicts: dict[int, Settled] = {}
-        self.answered = np.zeros(len(told.clips), bool)
-        self.begun: dict[int, Question] = {}
-        self.differing: set[int] = set()
-        self.tally: Counter[str] = Counter()
-        self.leases: dict[int, dict[str, tuple[float, Question | None]]] = {}
+        self.record = Record(len(told.clips), classes, settings.several, settings.overlap)
+        self.leases = Leases()
         self.guesses: dict[int, tuple[str, int]] = {}
         self.history: list[progress.Figures] = []
         self.failed = ""
@@ -183,28 +103,11 @@ class Desk:
                 if one.clip in latest:
                     latest[one.clip].append(one)
             for clip, answers in latest.items():
-                self.take_in(self.row[clip], answers)
+                self.record.take_in(self.row[clip], answers)
             self.seen = new[-1].id
             self.news += len(new)
             if self.news >= (self.settings.batch if self.round.p is not None else min(FIRST, self.settings.batch)):
                 self.due.set()
-
-    def take_in(self, row: int, answers: list[Answer]) -> None:
-        """What is now said of a row, by each annotator."""
-        self.tally.subtract(one.annotator for one in self.said.get(row, ()) if one.source != "adjudication")
-        self.tally.update(one.annotator for one in answers if one.source != "adjudication")
-        self.said[row], self.answered[row] = answers, bool(answers)
-        settled = settle(answers, several=self.settings.several)
-        self.verdicts.pop(row, None)
-        if settled is not None:
-            self.verdicts[row] = settled
-        votes = [one for one in answers if one.kind != "skip"]
-        (self.differing.add if settled is None and len(votes) > 1 else self.differing.discard)(row)
-        self.begun.pop(row, None)
-        if 0 < len(votes) < self.settings.overlap and all(one.source == "page" for one in votes):
-            self.begun[row] = Question(row, np.nan, 0, 0, votes[0].query)
-        for name in (name for one in answers for name in one.labels if name not in self.classes):
-            self.classes.append(name)
 
     def answer(self, answer: Answer) -> Answer:
         """Store an answer; it is on disk when this returns.
@@ -218,13 +121,13 @@ class Desk:
                 f"answer.labels={answer.labels}: one class that is there is needed; several: labels.multilabel=true"
             )
         with self.lock:
-            guess = [] if self.answered[row] else self.round.guess(row, 1)  # one that has not heard the answer
+            guess = [] if self.record.answered[row] else self.round.guess(row, 1)  # one that has not heard the answer
         stored = add_answer(self.store, answer)
         with self.lock:
             if guess and answer.kind == "label" and row not in self.guesses:
                 there = [name for name, present in answer.labels.items() if present]
                 self.guesses[row] = (guess[0][0], int(guess[0][0] in there))
-            self.release(row, answer.annotator)
+            self.leases.release(row, answer.annotator)
             self.poll()
         return stored
 
@@ -234,18 +137,17 @@ class Desk:
         with self.lock:
             row = self.row.get(taken.clip)
             if row is not None:
-                was = next((one for one in self.said.get(row, ()) if one.id == taken.undoes), None)
+                was = next((one for one in self.record.said.get(row, ()) if one.id == taken.undoes), None)
                 self.guesses.pop(row, None)
-                self.lease(row, annotator, Question(row, np.nan, 0, 0, was.query if was else None))
+                self.leases.lease(row, annotator, Question(row, np.nan, 0, 0, was.query if was else None))
             self.poll()
         return taken
 
     def add_class(self, name: str) -> list[str]:
         """A class that can be answered with from now on."""
         with self.lock:
-            if name not in self.classes:
-                self.classes.append(name)
-            return list(self.classes)
+            self.record.add_class(name)
+            return list(self.record.classes)
 
     def at(self, clip: str) -> int:
         """The row of a clip.
@@ -264,47 +166,26 @@ class Desk:
 
     # ------------------------------------------------------------ questions
 
-    def holders(self, row: int) -> set[str]:
-        """Who has a row before them now."""
-        now, held = time.monotonic(), self.leases.get(row, {})
-        for name in [name for name, (since, _) in held.items() if now - since >= LEASE_S]:
-            self.release(row, name)
-        return set(held)
-
-    def lease(self, row: int, annotator: str, question: Question | None = None) -> None:
-        """Note that a row is before somebody; question: to be asked again if they come back without having answered."""
-        held = self.leases.setdefault(row, {})
-        held[annotator] = (time.monotonic(), question or held.get(annotator, (0.0, None))[1])
-
-    def release(self, row: int, annotator: str) -> None:
-        """A row is not before somebody any more."""
-        held = self.leases.get(row, {})
-        held.pop(annotator, None)
-        if not held:
-            self.leases.pop(row, None)
-
     def open_to(self, row: int, annotator: str) -> bool:
         """Whether this annotator may be asked about a row: it was not answered by them, nor by or handed to as many others
         as are wanted."""
-        said = self.said.get(row, ())
+        said = self.record.said.get(row, ())
         if any(one.annotator == annotator or one.source in ("import", "adjudication") for one in said):
             return False
-        others = {one.annotator for one in said if one.kind != "skip"} | self.holders(row) - {annotator}
+        others = {one.annotator for one in said if one.kind != "skip"} | self.leases.holders(row) - {annotator}
         return bool(self.told.usable[row]) and len(others) < self.settings.overlap
 
     def question(self, row: int, annotator: str) -> Question:
         """What an annotator was asked about a row; where they were not, a question of no query."""
         with self.lock:
-            return self.leases.get(row, {}).get(annotator, (0.0, None))[1] or Question(row, np.nan, 0, 0, None)
+            return self.leases.question(row, annotator) or Question(row, np.nan, 0, 0, None)
 
     def next(self, annotator: str, count: int = 1) -> list[Question]:
         """The next questions for an annotator, leased to them: what they left unanswered, what others have begun, then what
         the newest query asks."""
         with self.lock:
             self.poll()
-            mine = [held[annotator][1] for row, held in list(self.leases.items()) if annotator in self.holders(row)]
-            left = sorted((one for one in mine if one), key=lambda one: one.rank > 0)  # what was taken back first
-            candidates = chain(left, self.begun.values(), self.round.questions)
+            candidates = chain(self.leases.unanswered(annotator), self.record.begun.values(), self.round.questions)
             found: dict[int, Question] = {}
             for one in candidates:
                 if len(found) == count:
@@ -312,7 +193,7 @@ class Desk:
                 if one.row not in found and self.open_to(one.row, annotator):
                     found[one.row] = one
             for one in found.values():
-                self.lease(one.row, annotator, one)
+                self.leases.lease(one.row, annotator, one)
             if len(found) < count and len(self.unasked()):
                 self.due.set()
             return list(found.values())
@@ -326,16 +207,16 @@ class Desk:
             doubted = () if self.told.detected else self.doubted(annotator)
             found = sorted(chain(detected, doubted), key=lambda one: one[2])[:count]
             for row, _, _ in found:
-                self.lease(row, annotator)
+                self.leases.lease(row, annotator)
             return found
 
     def doubted(self, annotator: str) -> Iterator[tuple[int, str, float]]:
         """(row, class, what the model gives for it) of labels that others gave, and that are not in others' hands."""
         number = {name: c for c, name in enumerate(self.round.classes)}
-        for row, settled in self.verdicts.items():
-            said = [one for one in self.said[row] if one.kind != "skip"]
-            mine = any(one.annotator == annotator and one.source != "import" for one in self.said[row])
-            looked = len(said) + len(self.holders(row) - {annotator}) > self.settings.overlap
+        for row, settled in self.record.settled.items():
+            said = [one for one in self.record.said[row] if one.kind != "skip"]
+            mine = any(one.annotator == annotator and one.source != "import" for one in self.record.said[row])
+            looked = len(said) + len(self.leases.holders(row) - {annotator}) > self.settings.overlap
             if self.round.p is None or mine or looked or settled.how == "adjudicated" or not self.told.usable[row]:
                 continue
             for name, there in settled.labels.items():
@@ -356,7 +237,7 @@ class Desk:
                 if other != row and self.open_to(other, annotator):
                     found.append(other)
             for one in found:
-                self.lease(one, annotator)
+                self.leases.lease(one, annotator)
         return found
 
     def apart(self, row: int) -> Float[Tensor, " n"]:
@@ -366,71 +247,43 @@ class Desk:
     def neighbours(self, row: int) -> list[tuple[int, str, float]]:
         """The nearest answered clips: (row, class, distance), in standard deviations a dimension."""
         with self.lock:
-            rows = np.array([r for r, one in self.verdicts.items() if one.kind == "label" and r != row], np.int64)
+            rows = np.array([r for r, one in self.record.settled.items() if one.kind == "label" and r != row], np.int64)
         rows = rows[self.told.usable[rows]]
         apart = (self.told.x[torch.from_numpy(rows)] - self.told.x[row]).square().mean(1).sqrt()
         best = apart.argsort()[:NEIGHBOURS].tolist()
         with self.lock:
-            known = self.labels([int(rows[i]) for i in best])
+            known = self.record.labels([int(rows[i]) for i in best])
         return [(int(rows[i]), "|".join(known[int(rows[i])]), float(apart[i])) for i in best if int(rows[i]) in known]
-
-    def labels(self, rows: Sequence[int]) -> dict[int, tuple[str, ...]]:
-        """The classes of those rows that are settled as labelled."""
-        known = {row: self.verdicts[row] for row in rows if row in self.verdicts}
-        return {
-            row: tuple(name for name, there in settled.labels.items() if there)
-            for row, settled in known.items()
-            if settled.kind == "label"
-        }
 
     def unanswered(self) -> Int[np.ndarray, " k"]:
         """Rows that nobody has answered."""
-        return np.flatnonzero(self.told.usable & ~self.told.held_out & ~self.answered)
+        return np.flatnonzero(self.told.usable & ~self.told.held_out & ~self.record.answered)
 
     def unasked(self) -> Int[np.ndarray, " k"]:
         """Rows that nobody has answered or has before them now."""
         free = self.unanswered()
-        return free[~np.isin(free, [row for row in list(self.leases) if self.holders(row)])]
+        return free[~np.isin(free, self.leases.rows())]
 
     # ------------------------------------------------------------ learning
-
-    def taught(self) -> tuple[np.ndarray, Answers, tuple[str, ...]]:
-        """Rows that the head learns from, what was answered, and the classes."""
-        classes = tuple(self.classes)
-        number = {name: c for c, name in enumerate(classes)}
-        several = self.settings.several
-        rows, answers = [], []
-        for row, settled in self.verdicts.items():
-            if not self.told.usable[row] or settled.kind not in (("label", "noise") if several else ("label",)):
-                continue
-            if not several and list(settled.labels.values()) != [True]:  # said where clips could have several labels
-                continue
-            line = np.full(len(classes), np.nan if several and settled.kind == "label" else 0.0)
-            for name, there in settled.labels.items():
-                line[number[name]] = float(there)
-            rows.append(row)
-            answers.append(line)
-        table = np.array(answers, np.float32).reshape(len(rows), len(classes))
-        return np.array(rows, np.int64), torch.from_numpy(table), classes
 
     def learn(self) -> None:
         """Train on what is settled, choose the next questions, and swap them in. Where training fails, it is chosen as if
         there were no model, and the one before goes on guessing."""
         with self.lock:
             self.poll()
-            rows, answers, classes = self.taught()
-            answered, free, seen, news = int(self.answered.sum()), self.unasked(), self.seen, self.news
+            rows, answers, classes = taught(self.record, self.told.usable)
+            answered, free, seen, news = int(self.record.answered.sum()), self.unasked(), self.seen, self.news
         use, failed = ~self.told.held_out[rows], ""
         known, said = (rows[use], answers[use]), None
         rng = generator(self.settings.seed, answered)
         try:
             model = progress.train(self.settings.head, self.told.x, *known, self.settings.several, rng)
             said = None if model is None else model(self.told.x)
-            chosen = self.choose(free, said, *known, rng)
+            chosen = choose(self.told, self.settings, free, said, *known, rng)
         except Exception as error:
             failed, said = reason(error), None
             log.warning("learning from the answers failed: %s", failed)
-            chosen = self.choose(free, None, *known, rng)
+            chosen = choose(self.told, self.settings, free, None, *known, rng)
         p = None if said is None else said.exp().mean(0).numpy()
         unclear = ambiguous(said, self.settings.several).numpy() if said is not None and len(said) > 1 else None
         before = self.round
@@ -448,23 +301,6 @@ class Desk:
                 self.history.append(found)
             self.failed, self.news = failed, self.news - news
             self.round = Round(before.number + 1, questions, p, classes, name, seen, unclear)
-
-    def choose(
-        self, free: np.ndarray, said: Tensor | None, rows: np.ndarray, answers: Answers, rng: torch.Generator
-    ) -> Chosen:
-        """What to ask of the rows `free`, given what a model says of all rows (None: there is none) and what is known."""
-        settings, x = self.settings, self.told.x
-        pool = Pool(
-            x[torch.from_numpy(free)],
-            None if said is None else said[:, torch.from_numpy(free)],
-            x[torch.from_numpy(rows)],
-            answers if settings.several or not len(rows) else answers.argmax(1),
-            settings.several,
-            None,
-            min(1.0, len(rows) / settings.budget),
-        )
-        selector = settings.first if said is None else settings.selector
-        return selector.select(pool, min(settings.batch + settings.batch // 2, len(free)), rng)
 
     def query(self, order: np.ndarray, chosen: Chosen, model: str) -> tuple[Question, ...]:
         """Keep in the store what is asked."""

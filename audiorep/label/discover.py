@@ -30,7 +30,7 @@ def clusters(desk: Desk, groups: int = GROUPS) -> list[Group]:
         desk.poll()
         free = desk.unanswered()
         known = np.array(
-            [row for row, one in desk.verdicts.items() if one.kind == "label" and desk.told.usable[row]], np.int64
+            [row for row, one in desk.record.settled.items() if one.kind == "label" and desk.told.usable[row]], np.int64
         )
     if not len(free):
         return []

@@ -113,21 +113,6 @@ def settle(answers: Sequence[Answer], rule: Rule = unanimous, several: bool = Fa
     )
 
 
-def disagreements(store: Store, several: bool = False) -> dict[str, list[Answer]]:
-    """{clip: what its annotators say} where they do not all say the same and nobody has adjudicated yet.
-
-    Args:
-        several: as for `settle`.
-    """
-    out = {}
-    for clip, answers in by_clip(current(store)).items():
-        said = [answer for answer in answers if answer.kind != "skip"]
-        judged = any(answer.source == "adjudication" for answer in said)
-        if len(said) > 1 and not judged and _verdict(said, unanimous, several) is None:
-            out[clip] = said
-    return out
-
-
 def counts(store: Store) -> Counts:
     """How many clips of each class and kind each annotator has."""
     labels: defaultdict[str, Counter[str]] = defaultdict(Counter)

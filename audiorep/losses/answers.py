@@ -30,11 +30,6 @@ def log_answers(logits: Float[Tensor, "b c"], several: bool) -> LogAnswers:
     return torch.stack([F.logsigmoid(-logits), F.logsigmoid(logits)], 2) if several else logits.log_softmax(1)[:, None]
 
 
-def logits_of(log_p: LogAnswers, several: bool) -> Float[Tensor, "b c"]:
-    """Logits that `log_answers` turns into these."""
-    return log_p[:, :, 1] - log_p[:, :, 0] if several else log_p[:, 0]
-
-
 def truth_of(label: Tensor, classes: int) -> tuple[Answers, Bool[Tensor, "b q"]]:
     """Labels as certain answers, and which questions are answered: of [b] numbers with -1, or [b c] of 1, 0 and NaN."""
     if label.ndim == 1:

@@ -1,5 +1,8 @@
 """Losses that ask one branch to say what the other says."""
 
+from collections.abc import Sequence
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,3 +26,14 @@ class CosineRegression(nn.Module):
 def soft_cross_entropy(target: Float[Tensor, "b k"], logits: Float[Tensor, "b k"]) -> Tensor:
     """``-1/b sum_i sum_k p_ik log softmax(logits_i)_k``."""
     return -(target * wide(logits).log_softmax(1)).sum(1).mean()
+
+
+def swapped(targets: Sequence[Float[Tensor, "b k"]], logits: Sequence[Float[Tensor, "b k"]]) -> Float[Tensor, ""]:
+    """``mean over views t of targets and views s != t of logits of H(target_t, softmax(logits_s))``: no view is asked
+    for its own target.
+
+    Source: Caron et al. 2020 (SwAV), arXiv:2006.09882, eq. 1; with small crops, Caron et al. 2021 (DINO),
+    arXiv:2104.14294, eq. 3.
+    """
+    pairs = [(target, logit) for t, target in enumerate(targets) for s, logit in enumerate(logits) if s != t]
+    return torch.stack([soft_cross_entropy(target, logit) for target, logit in pairs]).mean()

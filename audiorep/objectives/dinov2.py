@@ -12,7 +12,7 @@ from audiorep.distributed import gather, mine
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import grid, take
 from audiorep.errors import AudiorepError
-from audiorep.losses.consistency import soft_cross_entropy
+from audiorep.losses.consistency import soft_cross_entropy, swapped
 from audiorep.losses.spread import KoLeo
 from audiorep.masks import Masking, flags, patches_of
 from audiorep.objectives.base import Objective, Setting
@@ -139,11 +139,9 @@ class SelfDistillation(Objective):
         terms: dict[str, Tensor] = {}
         if self.image_weight:
             small = [self.student.image(self.encoder(spec).pooled) for spec in views.get(self.local, [])]
-            answers = [out.image for out in seen] + small
+            logits = [scores / self.tau for scores in [out.image for out in seen] + small]
             targets = deal(self.assign_image, [out.image for out in self.latest])
-            pairs = [(t, s) for t in range(len(targets)) for s in range(len(answers)) if s != t]
-            losses = [soft_cross_entropy(targets[t], answers[s] / self.tau) for t, s in pairs]
-            terms["image"] = self.image_weight * torch.stack(losses).mean()
+            terms["image"] = self.image_weight * swapped(targets, logits)
         if self.patch_weight:
             targets = deal(self.assign_patch, [out.patch for out in self.latest])
             losses = [soft_cross_entropy(t, s.patch / self.tau) for t, s in zip(targets, seen, strict=True)]

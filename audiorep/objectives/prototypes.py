@@ -12,7 +12,7 @@ from audiorep.distributed import gather
 from audiorep.encoders.base import Encoder
 from audiorep.encoders.vit import grid
 from audiorep.errors import AudiorepError
-from audiorep.losses.consistency import soft_cross_entropy
+from audiorep.losses.consistency import swapped
 from audiorep.masks import random_order
 from audiorep.objectives.base import Objective, Setting
 from audiorep.objectives.joint import Head
@@ -128,13 +128,7 @@ class PrototypeMatching(Objective):
             whole = [self.student(spec, keep=self.some_patches(spec, rng)) for spec in seen]
         answers = whole + [self.student(spec) for spec in views.get(self.local, [])]
         logits = [gather(self.shared(out)) / self.tau for out in answers]
-        matching = [
-            soft_cross_entropy(target, logit)
-            for t, target in enumerate(targets)
-            for s, logit in enumerate(logits)
-            if s != t
-        ]
-        terms = {"matching": torch.stack(matching).mean()}
+        terms = {"matching": swapped(targets, logits)}
         if self.mean_entropy:
             share = torch.cat(logits).softmax(1).mean(0)
             divergence = (share * (share.clamp_min(1e-12).log() - cast(Tensor, self.prior).log())).sum()

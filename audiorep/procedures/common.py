@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 
 from audiorep import __version__, build
-from audiorep.cli import compose, quoted, words
+from audiorep.composing import compose
 from audiorep.console import console, progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.calibrate import probabilities
@@ -32,6 +32,7 @@ from audiorep.evaluate.protocol import Sides
 from audiorep.files import atomic, read_json, write_json, write_text
 from audiorep.known import Known, what_is_known
 from audiorep.model import Model, ModelInfo, load_model, save_model
+from audiorep.overrides import quoted, words
 from audiorep.training import keep_golden
 from audiorep.verdict import ANSWERS, judge
 

@@ -8,8 +8,8 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from audiorep.cli import quoted, words
 from audiorep.evaluate.results import is_overall
+from audiorep.overrides import quoted, words
 from audiorep.procedures.common import (
     Network,
     Probe,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from audiorep.cli import quoted, words
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_text
+from audiorep.overrides import quoted, words
 from audiorep.study.cells import Cell, Entry, run_cells, telling
-from audiorep.study.tables import three
+from audiorep.study.markdown import head, opening, row, three
 
 log = logging.getLogger(__name__)
 
@@ -58,29 +58,19 @@ def digest(cell: Cell, out: Path) -> Mapping[str, Any]:
 def markdown(cfg: DictConfig, done: Mapping[str, Entry]) -> str:
     """A row a corpus: means over its folds, and the intervals' ends averaged; then a table of classes each."""
     figures = [str(cfg.judge), *map(str, cfg.beside)]
-    lines = [
-        f"# {cfg.title}", "", f"Written by `audiorep run {cfg.name}`; see README.md for what it says.", "",
-        "| | folds | " + " | ".join(name.replace("_", " ") for name in figures) + " |", "|---" * (len(figures) + 2) + "|",
-    ]  # fmt: skip
+    lines = [*opening(cfg.title, cfg.name), *head(["", "folds", *(name.replace("_", " ") for name in figures)])]
     of_corpus = {name: [e["metrics"] for e in done.values() if e["corpus"] == name] for name in cfg.corpora}
     of_corpus = {name: found for name, found in of_corpus.items() if found}
     for name, found in of_corpus.items():
-        row = [str(cfg.corpora[name].what), str(len(found)), *(shown(found, f"test/{figure}") for figure in figures)]
-        lines.append("| " + " | ".join(row) + " |")
+        scores = [shown(found, f"test/{figure}") for figure in figures]
+        lines.append(row([str(cfg.corpora[name].what), str(len(found)), *scores]))
     for name, found in of_corpus.items():
         start = f"test/{cfg.judge}/"
         kinds = sorted(
             {key.removeprefix(start) for one in found for key in one if key.startswith(start)} - {"low", "high"}
         )
-        scores = " | ".join(shown(found, start + kind) for kind in kinds)
-        lines += [
-            "",
-            f"{name}, by type:",
-            "",
-            "| " + " | ".join(kinds) + " |",
-            "|---" * len(kinds) + "|",
-            f"| {scores} |",
-        ]
+        scores = [shown(found, start + kind) for kind in kinds]
+        lines += ["", f"{name}, by type:", "", *head(kinds), row(scores)]
     return "\n".join(lines) + "\n"
 
 

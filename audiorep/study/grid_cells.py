@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from audiorep.cli import quoted, words
+from audiorep.overrides import quoted, words
 from audiorep.study.cells import Cell
 
 PRETRAINED = "pretrained"

@@ -11,7 +11,9 @@ from audiorep.evaluate.pictures import learning_curve
 from audiorep.evaluate.predictions import read_predictions
 from audiorep.study.cells import Entry
 from audiorep.study.grid_cells import Grid
-from audiorep.study.tables import three
+from audiorep.study.markdown import difference as difference_text
+from audiorep.study.markdown import head, opening, three
+from audiorep.study.markdown import row as row_text
 
 MEL = "mel, linear"
 """What stands beside the methods: a linear probe of mel statistics on the labels that `against` had."""
@@ -109,23 +111,15 @@ def together(parts: Sequence[Predictions]) -> Predictions:
 
 def markdown(grid: Grid, table: pd.DataFrame) -> str:
     """A section a corpus, a table a budget."""
-    lines = [
-        f"# {grid.cfg.title}",
-        "",
-        f"Written by `audiorep run {grid.cfg.name}`; see README.md for what it says.",
-        "",
-    ]
+    lines = opening(grid.cfg.title, grid.cfg.name)
     judge = str(grid.cfg.judge).replace("_", " ")
     for name in dict.fromkeys(table.corpus):
         lines += [f"## {name}", "", str(grid.cfg.corpora[name].what), ""]
         for budget in dict.fromkeys(table[table.corpus == name].budget):
             part = table[(table.corpus == name) & (table.budget == budget)]
             what = "All labels" if budget == "all" else f"{budget} label(s) a class"
-            lines += [
-                f"{what}:", "",
-                f"| method | cells | {judge} | worst | macro F1 | cmAP | ECE | minus {grid.cfg.against} | CPU s |",
-                "|---" * 9 + "|",
-            ]  # fmt: skip
+            names = ["method", "cells", judge, "worst", "macro F1", "cmAP", "ECE", f"minus {grid.cfg.against}", "CPU s"]
+            lines += [f"{what}:", "", *head(names)]
             for _, row in part.iterrows():
                 lines.append(line(row))
             lines.append("")
@@ -142,25 +136,11 @@ def line(row: pd.Series) -> str:
     if row.status != "done":
         return f"| {row.method} | {row.status} |" + " |" * 7
     score = three(row.score) + ("" if np.isnan(row.deviation) else f" ± {three(row.deviation)}")
-    text = (
-        f"{row.difference:+.3f} ({row.low:+.3f} {row.high:+.3f})"
-        if row.get("low", np.nan) == row.get("low", np.nan)
-        else ""
-    )
-    text = f"**{text}**" if text and row.low > 0 else text
+    ends = (row.get(name, np.nan) for name in ("difference", "low", "high"))
+    against = difference_text(*ends, bold=row.get("low", np.nan) > 0)
+    others = [three(row[name]) for name in ("worst", "macro_f1", "cmap", "ece")]
     cost = "" if np.isnan(row.cpu_seconds) else f"{row.cpu_seconds:.0f}"
-    cells = [
-        row.method,
-        str(row.cells),
-        score,
-        three(row.worst),
-        three(row.macro_f1),
-        three(row.cmap),
-        three(row.ece),
-        text,
-        cost,
-    ]
-    return "| " + " | ".join(cells) + " |"
+    return row_text([row.method, str(row.cells), score, *others, against, cost])
 
 
 def draw(grid: Grid, table: pd.DataFrame) -> None:

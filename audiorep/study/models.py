@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from audiorep.cli import quoted, words
 from audiorep.errors import AudiorepError
 from audiorep.files import read_json, write_text
+from audiorep.overrides import quoted, words
 from audiorep.study.cells import Cell, Entry, run_cells, telling
-from audiorep.study.tables import three
+from audiorep.study.markdown import head, opening, row, three
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +106,8 @@ def markdown(cfg: DictConfig, entries: Mapping[str, Entry]) -> str:
         for prefix, what in cfg.yardsticks.items()
     ]
     rows += [(str(cfg.models[name].what), found) for name, found in figures.items()]
-    lines = [
-        f"# {cfg.title}", "", f"Written by `audiorep run {cfg.name}`; see README.md for what it says.", "",
-        "| | " + " | ".join(cfg.columns) + " |", "|---" * (len(cfg.columns) + 1) + "|",
-    ]  # fmt: skip
-    lines += [
-        "| " + " | ".join([what, *(shown(found, str(figure)) for figure in cfg.columns.values())]) + " |"
-        for what, found in rows
-    ]
+    lines = [*opening(cfg.title, cfg.name), *head(["", *cfg.columns])]
+    lines += [row([what, *(shown(found, str(figure)) for figure in cfg.columns.values())]) for what, found in rows]
     return "\n".join(lines) + "\n"
 
 

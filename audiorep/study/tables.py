@@ -1,6 +1,5 @@
 """The comparison as a table: from the journal's entries to means over seeds, and to Markdown."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from audiorep.study.cells import Entry
+from audiorep.study.markdown import difference, head, opening, three
+from audiorep.study.markdown import row as row_text
 
 YARDSTICK = "yardstick"
 """The objective name of the cells that give mel and random: one training step, of which nothing is used."""
@@ -66,24 +67,15 @@ def summarise(entries: Sequence[Entry], corpora: Mapping[str, Any]) -> pd.DataFr
 
 def markdown(table: pd.DataFrame, corpora: Mapping[str, Any]) -> str:
     """A section a corpus, a table a track, best first."""
-    lines = [
-        "# Objectives compared",
-        "",
-        "Written by `audiorep run ssl_comparison`; see README.md for what it says.",
-        "",
-    ]
+    lines = opening("Objectives compared", "ssl_comparison")
     for name in dict.fromkeys(table.corpus):
         corpus = corpora[name]
         columns = [str(corpus.judge), *(str(other) for other in corpus.beside)]
         lines += [f"## {name}", "", str(corpus.what), ""]
         for track, part in table[table.corpus == name].groupby("track", sort=False):
-            shown = " | ".join(f"`{column}`" for column in columns)
-            lines += [
-                f"### {track}",
-                "",
-                f"| objective | seeds | {shown} | minus mel | minus random | RankMe | CPU s |",
-                "|---" * (len(columns) + 6) + "|",
-            ]
+            shown = [f"`{column}`" for column in columns]
+            names = ["objective", "seeds", *shown, "minus mel", "minus random", "RankMe", "CPU s"]
+            lines += [f"### {track}", "", *head(names)]
             for _, row in part.iterrows():
                 lines.append(line(row, columns))
             lines.append("")
@@ -103,13 +95,7 @@ def line(row: pd.Series, columns: Sequence[str]) -> str:
     if not np.isnan(row["score/deviation"]):
         cells[0] += f" ± {three(row['score/deviation'])}"
     for yardstick in ("mel", "random"):
-        low, high = row.get(f"against/{yardstick}/low", np.nan), row.get(f"against/{yardstick}/high", np.nan)
-        text = f"{row.get(f'against/{yardstick}', np.nan):+.3f} ({low:+.3f} {high:+.3f})" if not np.isnan(low) else ""
-        cells.append(f"**{text}**" if text and row[f"beats_{yardstick}"] == row.seeds else text)
+        ends = (row.get(f"against/{yardstick}{end}", np.nan) for end in ("", "/low", "/high"))
+        cells.append(difference(*ends, bold=row[f"beats_{yardstick}"] == row.seeds))
     cells += ["" if np.isnan(row.get(name, np.nan)) else f"{row[name]:.0f}" for name in ("rankme", "cpu_seconds")]
-    return f"| {row.objective}{'*' if row.labels_used else ''} | {row.seeds} | " + " | ".join(cells) + " |"
-
-
-def three(value: float) -> str:
-    """Three digits, without a leading zero."""
-    return "" if np.isnan(value) else re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
+    return row_text([f"{row.objective}{'*' if row.labels_used else ''}", str(row.seeds), *cells])

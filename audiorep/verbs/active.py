@@ -15,13 +15,13 @@ from audiorep.active.loop import Point, Scene, check_batches, full_score, simula
 from audiorep.active.network import Setting
 from audiorep.active.picture import draw_curves
 from audiorep.active.scene import embeddings, minutes_of, open_corpus, standardise
-from audiorep.cli import compose, options
+from audiorep.composing import compose, options
 from audiorep.console import console, progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
 from audiorep.files import output_folder, remove, write_json, write_text
 from audiorep.select.pool import Selector
-from audiorep.study.tables import three
+from audiorep.study.markdown import three
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from audiorep.cli import compose, quoted
+from audiorep.composing import compose
 from audiorep.console import progress_bar
 from audiorep.data.demo import generate_demo_corpus
 from audiorep.data.manifest import canonical, write_manifest
 from audiorep.evaluate.results import read_thresholds
 from audiorep.files import output_folder, remove
+from audiorep.overrides import quoted
 from audiorep.verbs.check import check
 from audiorep.verbs.detect import detect
 from audiorep.verbs.embed import embed

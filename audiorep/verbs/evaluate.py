@@ -17,6 +17,7 @@ from audiorep.console import console, progress_bar
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import Embedded, embed_rows, extract_with
+from audiorep.evaluate.pieces import undecoded
 from audiorep.evaluate.predictions import NAME as PREDICTIONS
 from audiorep.evaluate.predictions import write_predictions
 from audiorep.evaluate.protocol import Outcome, Sides
@@ -84,9 +85,7 @@ def report_and_score(
     if "random" in cfg.evaluation.beside and not count_parameters(model.encoder):
         notes = [*notes, "the encoder has no weights that could be random: there is no random encoder beside it"]
     if not embedded.known.all():
-        reasons = dict.fromkeys(reason for _, reason in embedded.failed)
-        missing = int((~embedded.known).sum())
-        notes = [*notes, f"{missing} row(s) cannot be decoded and are not scored: {'; '.join(list(reasons)[:3])}"]
+        notes = [*notes, undecoded(int((~embedded.known).sum()), embedded.failed)]
         log.warning("%s", notes[-1])
     metrics: dict[str, float] = {}
     remove(out, (PREDICTIONS,))

@@ -14,7 +14,7 @@ from audiorep.apply.export import THRESHOLDS, TRIED
 from audiorep.apply.export import export as write_bundle
 from audiorep.apply.trial import Trial
 from audiorep.apply.variants import LEAST, VARIANTS
-from audiorep.cli import compose, quoted
+from audiorep.composing import compose
 from audiorep.data.audio import probe, read_resampled, to_float
 from audiorep.data.labels import encode
 from audiorep.data.loader import decoded_waves
@@ -22,6 +22,7 @@ from audiorep.errors import AudiorepError
 from audiorep.evaluate.results import read_thresholds
 from audiorep.files import output_folder, read_json
 from audiorep.model import ModelInfo, load_model
+from audiorep.overrides import quoted
 from audiorep.rehearsal import spread
 
 log = logging.getLogger(__name__)

@@ -15,16 +15,17 @@ from omegaconf import DictConfig, ListConfig
 
 from audiorep import build
 from audiorep.active.scene import embeddings, open_corpus, standardise
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.manifest import read_corpus
 from audiorep.errors import AudiorepError
 from audiorep.label.answer import Answer, check
 from audiorep.label.app import make_app
 from audiorep.label.clips import Clip, add_clips
-from audiorep.label.desk import Desk, Settings, Told
+from audiorep.label.desk import Desk
 from audiorep.label.exchange import clips_of, import_labels
 from audiorep.label.guard import check_address
 from audiorep.label.store import Store, open_store
+from audiorep.label.told import Settings, Told
 from audiorep.verbs.active import named, number
 
 log = logging.getLogger(__name__)

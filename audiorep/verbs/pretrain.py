@@ -14,19 +14,17 @@ from audiorep.distributed import rank
 from audiorep.evaluate.shortcut import nuisance_columns
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
-from audiorep.processes import own_folder, part, together
-from audiorep.rehearsal import rehearse_training, show
+from audiorep.processes import own_folder, together
+from audiorep.rehearsal import fit_or_rehearse
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
     fill_backgrounds,
-    fit,
     keep_config,
     keep_golden,
     make_learner,
     measure_task,
     read_curves,
-    say_what,
     settle_pace,
 )
 from audiorep.verbs.evaluate import check_evaluation, report_and_score
@@ -62,12 +60,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     )
     keep_config(cfg, out)
     fill_backgrounds(cfg, corpus, learner, windows, rows)
-    say_what(cfg, learner, model, windows)
-    if cfg.dry_run:
-        show(rehearse_training(cfg, learner, windows, model, len(corpus.manifest)))
-        return {}
-    fit(cfg, learner, windows)
-    if not part():
+    if not fit_or_rehearse(cfg, learner, windows, model, len(corpus.manifest)):
         return {}
     trained_s, trained_cpu_s = time.monotonic() - began, time.process_time() - began_cpu
     training = facts(cfg, corpus, windows, learner, model, trained_s, trained_cpu_s) | learner.objective.facts

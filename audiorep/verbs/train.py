@@ -9,7 +9,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from audiorep import build
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.console import progress_bar
 from audiorep.data.resample import multiplicity
 from audiorep.data.sampler import has_label
@@ -21,18 +21,16 @@ from audiorep.known import Known, labels_of
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
-from audiorep.processes import own_folder, part, together
-from audiorep.rehearsal import rehearse_training, show
+from audiorep.processes import own_folder, together
+from audiorep.rehearsal import fit_or_rehearse
 from audiorep.tasks.base import Task, Trained
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
     fill_backgrounds,
-    fit,
     keep_config,
     keep_golden,
     make_learner,
-    say_what,
     settle_pace,
 )
 from audiorep.transfer import Transfer
@@ -83,12 +81,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         raise no_classifier(cfg)
     keep_config(cfg, out)
     fill_backgrounds(cfg, corpus, learner, windows, side)
-    say_what(cfg, learner, model, windows)
-    if cfg.dry_run:
-        show(rehearse_training(cfg, learner, windows, model, len(corpus.manifest)))
-        return {}
-    fit(cfg, learner, windows)
-    if not part():
+    if not fit_or_rehearse(cfg, learner, windows, model, len(corpus.manifest)):
         return {}
     kept = learner.objective.classifier
     assert kept is not None

@@ -7,7 +7,7 @@ import yaml
 from hydra.utils import get_class
 from method_pages import row
 
-from audiorep.cli import configs
+from audiorep.composing import configs
 from audiorep.data.formats.writers import FILES, WRITERS
 
 

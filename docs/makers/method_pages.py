@@ -8,7 +8,7 @@ import yaml
 from links import DOCS
 
 from audiorep.catalogue import Entry, entries
-from audiorep.cli import configs
+from audiorep.composing import configs
 
 METHODS = DOCS / "methods"
 

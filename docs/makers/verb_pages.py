@@ -7,7 +7,8 @@ from pathlib import Path
 
 from links import ROOT
 
-from audiorep.cli import VERBS, configs, help_text, options
+from audiorep.cli import VERBS, help_text
+from audiorep.composing import configs, options
 
 
 def source_of(verb: str) -> Path:

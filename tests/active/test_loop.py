@@ -42,7 +42,7 @@ class Watching(Selector):
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_rounds(several):
+def test_each_round_asks_a_batch_and_learns_from_all_answers(several):
     watching, here = Watching(), scene(several=several)
     metric = cmap if several else balanced_accuracy
     learn = Linear().bind(here.x, several)
@@ -82,7 +82,7 @@ def test_until_two_classes_are_known_the_first_selector_goes_on():
     assert area(points) < np.nanmean([p.score for p in points])  # a round without a model counts as 0
 
 
-def test_what_is_refused():
+def test_a_batch_or_budget_that_cannot_be_asked_is_refused():
     here = scene()
     learn = Linear().bind(here.x, False)
     for batch, budget in ((0, 5), (5, 3), (5, 61)):

@@ -9,7 +9,7 @@ from omegaconf import open_dict
 from test_cli import refused, run
 
 from audiorep.active.study import makings, simulations, study
-from audiorep.cli import compose, options, recipes
+from audiorep.composing import compose, options, recipes
 from audiorep.errors import AudiorepError
 
 SMALL = ["encoder.width=8", "encoder.dim=16", "seeds=2", "batch=4", "budget=12"]
@@ -106,7 +106,7 @@ def test_every_command_of_the_recipe_is_one_that_the_verbs_take(tmp_path):
 
 
 @pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
-def test_a_toy_study(toy_corpus, tmp_path):
+def test_a_study_on_toys_leaves_table_and_picture_and_goes_on_where_it_stopped(toy_corpus, tmp_path):
     cfg = recipe(toy_corpus.parent, tmp_path)
     with open_dict(cfg):
         cfg.corpora = {"toy": {"what": "Toys.", "corpus": toy_corpus.name, "overrides": ""}}

@@ -25,7 +25,8 @@ from audiorep.apply.scores import scorer_of
 from audiorep.apply.tracks import calls_of
 from audiorep.apply.trial import Naming, Trial, score, trial_of_golden, tried
 from audiorep.apply.variants import LEAST, encoder_nodes, int8
-from audiorep.cli import compose, main
+from audiorep.cli import main
+from audiorep.composing import compose
 from audiorep.compress import Compress, FixedNorm, Log
 from audiorep.data.audio import write_wav
 from audiorep.encoders.cnn import SmallCnn

@@ -137,7 +137,8 @@ def small_batches(monkeypatch):
         monkeypatch.setattr(f"{module}.BATCH", 16)
 
 
-def test_the_file_of_rows_holds_what_was_embedded_at_length_one(tmp_path, small_batches):
+@pytest.mark.usefixtures("small_batches")
+def test_the_file_of_rows_holds_what_was_embedded_at_length_one(tmp_path):
     x = np.random.default_rng(0).standard_normal((100, 6)).astype(np.float32) * 30.0
     x[7], x[50] = 0.0, np.nan
     opened = open_embedded(leave(tmp_path, x, recordings=3))
@@ -557,7 +558,8 @@ def test_embeddings_that_were_moved_from_their_model_say_so(tmp_path, capsys):
     assert "say model=... where it is now" in said
 
 
-def test_rows_are_mapped_a_batch_at_a_time(tmp_path, small_batches, monkeypatch):
+@pytest.mark.usefixtures("small_batches")
+def test_rows_are_mapped_a_batch_at_a_time(tmp_path, monkeypatch):
     rows = open_embedded(leave(tmp_path, half(100, 4))).rows
     opened = []
     whole = pa.memory_map

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from test_cli import refused, run
 
-from audiorep.cli import compose, configs
+from audiorep.composing import compose, configs
 from audiorep.corpora import download
 from audiorep.corpora.download import File, fetch
 from audiorep.corpora.unpack import unpack

@@ -16,7 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from audiorep.data.demo import CLIP_COLUMNS, RAVEN_COLUMNS, generate_demo_corpus
-from audiorep.data.synth import CALLS, CEILING, LONGEST_CALL_S, SITES, draw_individuals
+from audiorep.data.synth.calls import CALLS, LONGEST_CALL_S
+from audiorep.data.synth.signals import CEILING
+from audiorep.data.synth.sites import SITES
+from audiorep.data.synth.voices import draw_individuals
 from audiorep.errors import AudiorepError
 
 MINUTES = 12.0
@@ -35,7 +38,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_layout(corpus):
+def test_the_corpus_holds_its_clips_and_recordings_and_says_how_it_was_made(corpus):
     rows, recordings = rows_of(corpus / "clips.csv"), sorted((corpus / "recordings").glob("*.wav"))
     assert tuple(rows[0]) == CLIP_COLUMNS
     assert {row["path"] for row in rows} == {f"clips/{path.name}" for path in (corpus / "clips").iterdir()}
@@ -81,7 +84,7 @@ def test_snr_is_broad_with_a_comfortable_median(corpus):
     assert -3 <= snr_db.min() < 2 and 20 < snr_db.max() <= 25
 
 
-def test_selection_tables(corpus):
+def test_selection_tables_bound_the_calls_in_time_and_frequency(corpus):
     overlaps, found = 0, set()
     for wav in (corpus / "recordings").glob("*.wav"):
         rows = rows_of(wav.with_name(f"{wav.stem}.Table.1.selections.txt"), "\t")
@@ -110,7 +113,7 @@ def test_same_seed_same_bytes_and_no_file_hangs_on_the_others(tmp_path):
 
 
 @pytest.mark.parametrize("sample_rate_hz", [8_000, 22_050])
-def test_other_sample_rates(tmp_path, sample_rate_hz):
+def test_other_sample_rates_keep_all_calls_below_their_ceiling(tmp_path, sample_rate_hz):
     generate_demo_corpus(tmp_path, minutes=0.5, sample_rate_hz=sample_rate_hz)
     for wav in (tmp_path / "recordings").glob("*.wav"):
         assert soundfile.info(wav).samplerate == sample_rate_hz

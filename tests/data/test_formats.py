@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from hydra.utils import instantiate
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.formats.folders import ClassFolders, Recordings
 from audiorep.data.formats.raven import Raven, read_table
 from audiorep.data.formats.table import Table

@@ -11,7 +11,7 @@ from annotated import auto, rows_of, wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.audio import probe, read, read_resampled
 from audiorep.data.formats.raven import Raven
 from audiorep.data.formats.table import Table

@@ -1,5 +1,7 @@
 """16-bit WAV files read without a decoder: the samples and complaints of libsndfile, whatever stands in the header."""
 
+import io
+import os
 import struct
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import soundfile
 
 from audiorep.data.audio import decode, probe, read
-from audiorep.data.raw import raw_of
+from audiorep.data.raw import Raw, raw_of, read_raw
 from audiorep.errors import AudioError
 
 GUID = bytes.fromhex("0100000000001000800000aa00389b71")
@@ -140,3 +142,39 @@ def test_a_file_slowed_down_is_read_by_its_own_samples(tmp_path):
     info = probe(path, 10.0)
     assert info.rate_hz == 160000 and info.frames == 997
     np.testing.assert_array_equal(read(path, 100, 50), np.frombuffer(samples(997, 1), np.int16)[100:150])
+
+
+def raw_in(path: Path):
+    with io.FileIO(path) as file:
+        return raw_of(str(path), file)
+
+
+def test_fewer_bits_in_numbers_of_sixteen_are_left_to_libsndfile(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(riff(fmt(1)[:-2] + struct.pack("<H", 12), chunk(b"data", samples(300, 1))))
+    assert raw_in(path) is None
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_size_is_looked_at_anew(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(riff(fmt(1), chunk(b"data", samples(300, 1))))
+    os.utime(path, (1, 1))
+    one = raw_in(path)
+    path.write_bytes(riff(fmt(2), chunk(b"data", samples(150, 2))))
+    os.utime(path, (2, 2))
+    other = raw_in(path)
+    assert one is not None and other is not None
+    assert (one.channels, one.frames, other.channels, other.frames) == (1, 300, 2, 150)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused_where_they_are_read(tmp_path, value):
+    wave = np.zeros(100, "<f4")
+    wave[60] = value
+    (tmp_path / "shard.raw").write_bytes(wave.tobytes())
+    with io.FileIO(tmp_path / "shard.raw") as file:
+        out = np.ones(50, np.float32)
+        read_raw("a.wav", file, Raw(0, 100, 1, "float32"), 0, out, None)
+        assert not out.any()
+        with pytest.raises(AudioError, match=r"a\.wav: NaN or infinite samples between 50 and 100"):
+            read_raw("a.wav", file, Raw(0, 100, 1, "float32"), 50, out, None)

@@ -69,8 +69,10 @@ def test_rows_without_a_value_are_one_group_and_tested_once():
 
 
 def test_too_few_groups_are_an_error_that_names_the_column_and_the_remedy():
-    with pytest.raises(AudiorepError, match=r"3 group\(s\) in column 'group'.*split\.folds=5.*split\.by"):
-        split_by_group(corpus(groups=3))
+    for groups in (3, 4):
+        with pytest.raises(AudiorepError, match=rf"{groups} group\(s\) in column 'group'.*split\.folds=5.*split\.by"):
+            split_by_group(corpus(groups=groups))
+    assert all(len(split_by_group(corpus(groups=5), fold=fold).test) for fold in range(5))
 
 
 @pytest.mark.parametrize("fold", [-1, 5])

@@ -15,7 +15,7 @@ import torch
 from test_cli import refused, run
 
 from audiorep import build
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data import packing
 from audiorep.data.formats.table import Table
 from audiorep.data.guano import write_guano
@@ -179,6 +179,26 @@ def test_a_recording_that_was_touched_is_used_and_one_that_was_changed_is_not(tm
     assert "changed since they were packed" in said and said.count("1.flac") == 1 and "0.flac" not in said
     assert "2 of 3 recording(s) are read from the store" in said
     assert_same(table)
+
+
+def test_other_sound_of_the_same_size_is_not_taken_for_what_was_packed(tmp_path):
+    table = corpus(tmp_path, {f"{i}.wav": ("PCM_16", 1) for i in range(2)})
+    assert run("pack", f"corpus={table}") == 0
+    size = (tmp_path / "in" / "1.wav").stat().st_size
+    record(tmp_path / "in" / "1.wav", seed=77)
+    os.utime(tmp_path / "in" / "1.wav", (1, 1))
+    assert (tmp_path / "in" / "1.wav").stat().st_size == size
+    assert windows_of(table).packed.has.tolist() == [True, False]
+    assert_same(table)
+
+
+def test_what_was_resampled_serves_only_while_the_corpus_says_the_same_rate_of_its_source(tmp_path):
+    table = flacs(tmp_path, 2)
+    assert run("pack", f"corpus={table}", "rate_hz=8000") == 0
+    paths = [str(tmp_path / "in" / f"{i}.flac") for i in range(2)]
+    store = find_store(table, "auto", paths)
+    found = store.find(paths, np.array([RATE_HZ, 10 * RATE_HZ]), 8000)  # the second slowed down, as is known by now
+    assert found.has.tolist() == [True, False]
 
 
 def test_what_is_not_in_the_store_is_read_from_its_source(tmp_path, capsys):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from test_cli import TINY, refused, run
 
 from audiorep import build
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.words import (
     FIRST,
     LONGEST,
@@ -113,8 +113,9 @@ def weights(manifest: Path, out: Path, *more: str) -> dict[str, torch.Tensor]:
     return load_file(out / "model.safetensors")
 
 
+@pytest.mark.usefixtures("unscored")
 @pytest.mark.parametrize("transductive", [False, True])
-def test_words_of_the_test_side_are_never_used_in_training(spoken, unscored, tmp_path, transductive):
+def test_words_of_the_test_side_are_never_used_in_training(spoken, tmp_path, transductive):
     more = f"transductive={transductive}"
     one, other = spoken("tone", "tone"), spoken("tone", "secret")
     a, b = (weights(corpus, tmp_path / str(i), more) for i, corpus in enumerate((one, other)))

@@ -88,7 +88,7 @@ def test_every_planted_defect_is_found_and_nothing_else(copy):
     )  # which goes with the recording in two splits
 
 
-def test_label_and_recorder(tmp_path):
+def test_a_label_that_goes_with_a_recorder_is_found(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
     for i in range(24):

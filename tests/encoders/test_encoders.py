@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.encoders.vit import Vit, attend, positions, take
 from audiorep.model import ALLOWED
 from audiorep.types import generator

@@ -67,6 +67,18 @@ def test_reliability_equals_a_loop():
     assert np.isnan(reliability(p, np.full(300, -1)).error)
 
 
+def test_what_is_quite_sure_stands_in_the_last_bin():
+    found = reliability(np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.4]]), np.array([0, 0, 0]), bins=5)
+    assert found.count.tolist() == [0, 0, 0, 1, 2] and found.accuracy[4] == 0.5 and len(found.confidence) == 5
+
+
+def test_a_threshold_may_be_the_least_that_is_asked_for_and_no_lower():
+    score, present = np.array([0.9, 0.5, 0.4]), np.ones(3, bool)
+    assert threshold_for(score, present, 0.9, least=0.5).value == 0.5
+    assert threshold_for(score, present, 0.9, least=0.51).value == 0.9
+    assert threshold_for(score, present, 0.9, least=0.91).value is None
+
+
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 0.9, 1.0])
 def test_a_threshold_is_the_one_of_highest_recall_that_is_precise_enough(wanted):
     rng = np.random.default_rng(1)

@@ -15,7 +15,8 @@ from audiorep.data.windows import Windows, WindowSpec
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
-from audiorep.evaluate.embedding import Extracted, embed_rows, extract_with, mel_statistics, pieces
+from audiorep.evaluate.embedding import Extracted, embed_rows, extract_with, mel_statistics
+from audiorep.evaluate.pieces import pieces
 from audiorep.evaluate.tokens import Keeping, pool_time
 from audiorep.frontend import KaldiFbank, Mel
 from audiorep.model import Model

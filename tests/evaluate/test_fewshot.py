@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.fewshot import cosine, draw, episode, fewshot, pools, prepare, squared_euclidean
 from audiorep.evaluate.protocol import Protocol, Sides, evaluate, make_sides

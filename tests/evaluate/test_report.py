@@ -14,20 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from audiorep.errors import AudiorepError
 from audiorep.evaluate import figures, pictures
 from audiorep.evaluate.calibrate import reliability
-from audiorep.evaluate.report import (
-    CURVES,
-    Picture,
-    Report,
-    render,
-    score_table,
-    sentence_case,
-    shortcut_table,
-    verdict,
-    write_report,
-)
+from audiorep.evaluate.report import Picture, Report, render, write_report
 from audiorep.evaluate.results import Answers, Results, results
+from audiorep.evaluate.score_table import score_table, shortcut_table
+from audiorep.evaluate.standing import verdict
+from audiorep.evaluate.words import CURVES, sentence_case
 from audiorep.shown import shown_names, shown_only
 
 HOSTILE = "<script>alert('x')</script>\" onerror=\"alert(1)"
@@ -282,7 +276,7 @@ def test_the_first_letter_is_raised_except_in_a_name_with_a_case_of_its_own() ->
     ]
 
 
-def test_empty_report() -> None:
+def test_an_empty_report_has_no_sections() -> None:
     page = Page(render(EMPTY))
     assert page.of("section", "img") == []
 
@@ -396,12 +390,14 @@ def test_map_leaves_out_what_is_not_finite_and_samples_the_rest() -> None:
         ),
     ],
 )
-def test_verdict(metrics: dict[str, float], tone: str, sentence: str) -> None:
+def test_the_verdict_names_the_worse_comparison_and_its_numbers(
+    metrics: dict[str, float], tone: str, sentence: str
+) -> None:
     found = verdict(metrics)
     assert (found.tone, found.sentence) == (tone, sentence)
 
 
-def test_score_table() -> None:
+def test_the_score_table_marks_the_best_only_where_more_is_better() -> None:
     metrics = measured(0.9, 0.8, 0.7) | {"rankme": 50.0, "mel/rankme": 60.0, "linear@5/macro_f1": 1.0, "ece": 0.02}
     table = score_table({"health": float("nan")} | metrics)
     assert table.columns == ("this encoder", "mel baseline", "random encoder")
@@ -501,7 +497,7 @@ def test_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(AudiorepError, match="disk full"):
         write_report(EMPTY, path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
     assert path.read_text(encoding="utf-8") == "old"

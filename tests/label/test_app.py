@@ -22,10 +22,12 @@ from audiorep.data.formats.table import Table
 from audiorep.data.manifest import read_corpus
 from audiorep.errors import AudiorepError
 from audiorep.label import journal
-from audiorep.label.app import KEYS, LONGEST_BODY, MOST, STATIC, keys_of, make_app
+from audiorep.label.app import LONGEST_BODY, STATIC, make_app
 from audiorep.label.clips import relink
 from audiorep.label.desk import Desk
+from audiorep.label.fields import MOST
 from audiorep.label.journal import answers_since
+from audiorep.label.page import KEYS, keys_of
 
 
 class Client:
@@ -200,7 +202,7 @@ def test_disagreements_show_who_says_what_and_are_settled(make):
     assert page.answers[-1].source == "adjudication"
     assert page.get("/api/next", mode="adjudicate", annotator="c")["cards"] == []
     assert page.get("/api/state")["disagreements"] == 0
-    assert page.desk.verdicts[0].how == "adjudicated"
+    assert page.desk.record.settled[0].how == "adjudicated"
 
 
 def test_agreement_is_told_in_numbers_that_json_has(make):
@@ -435,9 +437,9 @@ def test_an_undo_that_is_none_is_refused(kept, sent_):
 
 @pytest.mark.parametrize("name", ["", "  ", "a|b", LONG, "a\tb", "\ud800", None, 5, ["x"]])
 def test_a_class_that_cannot_be_one_is_refused(kept, name):
-    before = list(kept.desk.classes)
+    before = list(kept.desk.record.classes)
     kept.refused("/api/class", {"name": name})
-    assert kept.desk.classes == before
+    assert kept.desk.record.classes == before
 
 
 @pytest.mark.parametrize("format", ["xml", "", None, ["manifest"], "../manifest", "\ud800"])

@@ -15,11 +15,11 @@ from desks import CLASSES, make_desk, noisy, said, teach, told_of, until
 
 from audiorep.active.heads import Answers, Head, Linear, Predict
 from audiorep.errors import AudiorepError
-from audiorep.label import desk as module
-from audiorep.label import progress
+from audiorep.label import leases, progress
 from audiorep.label.desk import FIRST, NEIGHBOURS, Desk
 from audiorep.label.discover import clusters
 from audiorep.label.journal import add_answer, answers_since, history
+from audiorep.label.lesson import taught
 from audiorep.label.queries import get_query, last_query
 from audiorep.label.store import open_store
 from audiorep.select.top import Random
@@ -120,10 +120,10 @@ def test_unknown_noise_and_skipped_clips_are_not_asked_again_and_teach_no_class(
     desk = make()
     teach(desk, range(8))
     row = desk.next("a")[0].row
-    known = desk.taught()[0].tolist()
+    known = taught(desk.record, desk.told.usable)[0].tolist()
     desk.answer(said(desk, row, "a", kind))
     desk.learn()
-    assert desk.taught()[0].tolist() == known
+    assert taught(desk.record, desk.told.usable)[0].tolist() == known
     assert row not in rows(desk.next("a", 40))
 
 
@@ -141,7 +141,7 @@ def test_a_clip_is_handed_on_when_its_lease_has_run_out(make, monkeypatch):
     desk = make(n=6, batch=6)
     mine = rows(desk.next("a", 6))
     assert desk.next("b", 6) == []
-    monkeypatch.setattr(module, "LEASE_S", 0.0)
+    monkeypatch.setattr(leases, "LEASE_S", 0.0)
     assert sorted(rows(desk.next("b", 6))) == sorted(mine)
 
 
@@ -151,7 +151,7 @@ def test_undo_asks_again(make):
     desk.answer(said(desk, first.row, "a", query=first.query))
     desk.learn()
     undone = desk.take_back("undo-1", "a")
-    assert undone.clip == desk.told.clips[first.row].id and not desk.answered[first.row]
+    assert undone.clip == desk.told.clips[first.row].id and not desk.record.answered[first.row]
     again = desk.next("a")[0]
     assert (again.row, again.query) == (first.row, first.query)
     assert first.row not in rows(desk.next("b", 40))
@@ -163,7 +163,7 @@ def test_undo_sent_twice_takes_one_answer_back(make):
     for row in (0, 1):
         desk.answer(said(desk, row, "a"))
     assert desk.take_back("u", "a") == desk.take_back("u", "a")
-    assert sorted(desk.verdicts) == [0]
+    assert sorted(desk.record.settled) == [0]
 
 
 def test_nothing_to_undo_is_said(make):
@@ -179,7 +179,7 @@ def test_clips_that_cannot_be_decoded_are_never_asked_shown_as_alike_or_learned_
     bad = set(np.flatnonzero(~usable).tolist())
     assert not bad & set(rows(desk.next("a", 40)) + desk.alike(1, "b", 40))
     teach(desk, range(12))
-    assert not bad & set(desk.taught()[0].tolist())
+    assert not bad & set(taught(desk.record, desk.told.usable)[0].tolist())
     assert not bad & set(rows(desk.next("c", 40)))
     assert not bad & {row for group in clusters(desk) for row in group.rows}
     assert not bad & {row for row, _, _ in desk.review("d", 40)}
@@ -228,11 +228,11 @@ def test_two_desks_on_one_store_see_each_others_answers_and_neither_asks_them(ma
     assert row not in rows(two.next("b", 40))
     two.answer(said(two, (row + 1) % 40, "b", labels={"a new one": True}))
     one.next("a")
-    assert one.answered.sum() == 2 and one.classes[-1] == "a new one"
-    assert one.verdicts[(row + 1) % 40].labels == {"a new one": True}
+    assert one.record.answered.sum() == 2 and one.record.classes[-1] == "a new one"
+    assert one.record.settled[(row + 1) % 40].labels == {"a new one": True}
     one.take_back("u", "a")
     two.poll()
-    assert two.answered.sum() == 1
+    assert two.record.answered.sum() == 1
     two.close()
 
 
@@ -255,8 +255,8 @@ def test_a_new_desk_knows_what_was_answered_before(make):
     teach(desk, range(10))
     desk.answer(said(desk, 20, labels={"hoot": True}))
     again = make()
-    assert sorted(again.verdicts) == [*range(10), 20]
-    assert again.classes == [*CLASSES, "hoot"]
+    assert sorted(again.record.settled) == [*range(10), 20]
+    assert again.record.classes == [*CLASSES, "hoot"]
     assert again.round.p is not None
     assert not set(rows(again.next("b", 40))) & {*range(10), 20}
 
@@ -268,7 +268,7 @@ def test_a_corpus_without_labels_or_classes_can_be_begun(make):
     desk.answer(said(desk, 0, labels={"hoot": True}))
     desk.answer(said(desk, 1, labels={"croak": True}))
     desk.learn()
-    assert desk.classes == ["hoot", "croak"] and desk.round.p is not None
+    assert desk.record.classes == ["hoot", "croak"] and desk.round.p is not None
 
 
 def test_an_unknown_clip_is_refused_and_nothing_is_stored(make):
@@ -285,7 +285,7 @@ def test_where_a_clip_has_one_class_other_answers_are_refused_and_not_learned_fr
         desk.answer(said(desk, 0, labels=labels))
     add_answer(desk.store, said(desk, 0, labels=labels))  # from a page that was told labels.multilabel=true
     desk.poll()
-    assert desk.taught()[0].tolist() == []
+    assert taught(desk.record, desk.told.usable)[0].tolist() == []
 
 
 def test_every_question_is_kept_with_its_query_model_and_score(make):
@@ -340,7 +340,7 @@ def test_corrected_labels_are_learned_as_new_ones_are(make):
     for row in range(40):
         add_answer(desk.store, said(desk, row, "corpus", source="import"))
     desk.open()
-    assert desk.answered.all()
+    assert desk.record.answered.all()
     before = desk.round
     for row in range(4):
         desk.answer(said(desk, row, "a", labels={"other": True}))
@@ -589,17 +589,17 @@ def test_what_annotators_differ_about_is_known_and_gone_once_it_is_settled(make)
     desk.answer(said(desk, 0, "b"))
     desk.answer(said(desk, 1, "b", labels={"other": True}))
     desk.answer(said(desk, 2, "b", "skip"))
-    assert desk.differing == {1}
-    assert desk.tally == {"a": 3, "b": 3}
-    assert 1 not in desk.taught()[0]
+    assert desk.record.differing == {1}
+    assert desk.record.tally == {"a": 3, "b": 3}
+    assert 1 not in taught(desk.record, desk.told.usable)[0]
     desk.answer(said(desk, 1, "c", source="adjudication"))
-    assert desk.differing == set() and 1 in desk.taught()[0]
-    assert +desk.tally == {"a": 3, "b": 3}
+    assert desk.record.differing == set() and 1 in taught(desk.record, desk.told.usable)[0]
+    assert +desk.record.tally == {"a": 3, "b": 3}
     desk.take_back("u", "c")
-    assert desk.differing == {1}
+    assert desk.record.differing == {1}
     desk.take_back("v", "b")
     desk.take_back("w", "b")
-    assert desk.differing == set() and +desk.tally == {"a": 3, "b": 1}
+    assert desk.record.differing == set() and +desk.record.tally == {"a": 3, "b": 1}
 
 
 # ------------------------------------------------------------ discover

@@ -338,7 +338,7 @@ def test_when_there_is_nothing_to_ask_the_page_looks_again_by_itself(serve, page
     window.press("ann", Keys.ENTER)
     until(lambda: window("clip-title").text == "Nothing to ask at the moment")
     window.press("1")  # answers nothing
-    server.desk.release(held[0].row, "other")
+    server.desk.leases.release(held[0].row, "other")
     until(lambda: window.row == held[0].row)
     assert server.labels == {}
 
@@ -518,7 +518,7 @@ def test_a_disagreement_is_shown_with_who_says_what_and_settled(serve, page):
     assert window("why").text == "a: up; b: noise"
     window.press("1")
     until(lambda: window("clip-title").text == "No disagreement")
-    assert server.desk.verdicts[0].how == "adjudicated"
+    assert server.desk.record.settled[0].how == "adjudicated"
     until(lambda: window("tab-adjudicate").text == "Disagreements")
 
 

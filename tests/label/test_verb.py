@@ -107,7 +107,7 @@ def test_every_answer_acknowledged_before_sigkill_is_there_after_a_new_start(cor
     assert (
         len(kept) - 8 <= len(acknowledged) + 4
     )  # at most one more a client: stored, and killed before it could say so
-    assert desk.tally["corpus"] == 8 and desk.answered.sum() >= 15  # imported once
+    assert desk.record.tally["corpus"] == 8 and desk.record.answered.sum() >= 15  # imported once
     desk.close()
 
 
@@ -167,10 +167,10 @@ def desk_of(corpus: Path, out: Path, *more: str) -> Any:
 def test_labels_of_the_corpus_are_answers_those_of_its_test_side_only_judge(corpus, out):
     desk, folder = desk_of(corpus, out, "store=null")
     assert folder == corpus.parent and len(desk.told.clips) == N
-    assert sorted(desk.said) == list(range(0, 16, 2))
-    assert {desk.said[row][0].annotator for row in desk.said} == {"corpus"}
+    assert sorted(desk.record.said) == list(range(0, 16, 2))
+    assert {desk.record.said[row][0].annotator for row in desk.record.said} == {"corpus"}
     judges = np.flatnonzero(desk.told.held_out)
-    assert 0 < len(judges) < 8 and set(judges.tolist()) <= set(desk.said)
+    assert 0 < len(judges) < 8 and set(judges.tolist()) <= set(desk.record.said)
     assert not desk.told.usable[NAN] and desk.told.usable.sum() == N - 1
     assert (desk.told.length_s == 0.5).all()
     assert desk.told.x[desk.told.usable].mean(0).abs().max() < 1e-4
@@ -193,7 +193,7 @@ def test_labels_of_a_single_recording_are_no_obstacle(corpus, tmp_path):
     one = corpus.with_name("one.csv")
     one.write_text("path,start_s,end_s,label\n000.wav,0,0.2,up\n000.wav,0.2,0.4,down\n000.wav,0.3,0.5,\n")
     desk, _ = desk_of(one, tmp_path)
-    assert sorted(desk.said) == [0, 1] and not desk.told.held_out.any()
+    assert sorted(desk.record.said) == [0, 1] and not desk.told.held_out.any()
     desk.close()
 
 
@@ -211,10 +211,10 @@ def test_detections_are_reviewed_and_do_not_count_as_labels(corpus, out, tmp_pat
     desk, _ = desk_of(corpus, tmp_path, f"detections={path}")
     assert desk.told.detected == {1: ("owl", 0.5), 3: ("owl", 0.75), 2: ("owl", 0.1)}
     assert [row for row, _, _ in desk.review("a", 9)] == [1, 3]  # 2 has a label
-    assert "owl" in desk.classes
+    assert "owl" in desk.record.classes
     desk.close()
     own, _ = desk_of(path, tmp_path / "own", f"detections={path}")
-    assert own.said == {} and not own.told.held_out.any()
+    assert own.record.said == {} and not own.told.held_out.any()
     assert [row for row, _, _ in own.review("a", 9)] == [3, 0, 1]
     own.close()
 
@@ -349,7 +349,7 @@ def test_a_page_that_starts_with_the_corpus_indexed_anew_knows_the_answers(moved
     csv.write_text(csv.read_text().replace("\n001.wav", "\ndeep/001.wav"))
     desk, _ = desk_of(csv, tmp_path / "out")
     row = next(i for i, clip in enumerate(desk.told.clips) if clip.path == "deep/001.wav")
-    assert desk.verdicts[row].labels == {"owl": True}
+    assert desk.record.settled[row].labels == {"owl": True}
     desk.close()
 
 

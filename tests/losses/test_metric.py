@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from audiorep.assign import Prototypes
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.errors import AudiorepError
 from audiorep.losses import metric, mining
 from audiorep.losses.contrast import InfoNce, NtXent

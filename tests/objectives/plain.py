@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from audiorep.classifier import Classifier
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.compress import Compress
 from audiorep.encoders.base import Encoder
 from audiorep.objectives.base import Objective, Setting

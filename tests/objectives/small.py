@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.annotated import Annotated
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.vit import Vit

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from toy import tone, views_of, waves
 
 from audiorep.errors import AudiorepError
-from audiorep.learner import only_these, terms_of
+from audiorep.groups import only_these, terms_of
 from audiorep.objectives.adversarial import Generator
 from audiorep.objectives.base import Setting
 from audiorep.types import generator

@@ -10,7 +10,7 @@ from small import KINDS, batch, build, views
 from toy import views_of, waves
 
 from audiorep.build import plain_errors
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.words import learn_vocabulary
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError

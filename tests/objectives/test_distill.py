@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from small import NAMED, Finished, batch, views
 from test_cli import refused, run
 
-from audiorep import cli, verdict
+from audiorep import composing, verdict
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
 from audiorep.frozen import FrozenTeacher, Told
@@ -170,7 +170,7 @@ SMALL = [
 
 def train(corpus, out, *keys, small=SMALL) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cli, "check_types", lambda *_: None)
+        patched.setattr(composing, "check_types", lambda *_: None)
         patched.setattr(verdict, "make_report", lambda *_: None)
         patched.setattr(verdict, "write_report", lambda *_: None)
         assert run("train", f"corpus={corpus}", f"out={out}", *small, *keys) == 0

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from audiorep.augment.spec import Fader, RandomResizeCrop
 from audiorep.build import domain_codes
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.compress import Compress
 from audiorep.data.demo import CALLS, SITES, make_world, write_clip
 from audiorep.encoders.base import Encoder

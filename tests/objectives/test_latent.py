@@ -7,7 +7,7 @@ from small import KINDS, batch, build, views
 from torch.utils.flop_counter import FlopCounterMode
 from toy import views_of, waves
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError

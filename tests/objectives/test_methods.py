@@ -7,7 +7,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from small import KINDS, ROWS, batch, build, views
 from toy import objective_of, views_of, waves
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.health import entropies

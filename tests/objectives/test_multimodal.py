@@ -7,7 +7,7 @@ from small import KINDS, batch, build, views
 from test_align import before_and_after
 
 from audiorep.build import plain_errors
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.words import FIRST, MASK, UNKNOWN
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.text import word_sets

@@ -8,7 +8,7 @@ from small import COUNT, NAMES, batch, build, part, views
 
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
-from audiorep.learner import group_of, terms_of
+from audiorep.groups import group_of, terms_of
 from audiorep.masks import Parts, Random
 from audiorep.objectives.masked import MaskedAutoencoder, patchify
 from audiorep.optim import Lars, decay_groups, warmup_cosine
@@ -68,7 +68,7 @@ def test_the_loss_falls_on_a_fixed_batch(name):
     assert min(losses[-5:]) < losses[0] - 0.1 * abs(losses[0]), losses
 
 
-def test_two_window_lengths(name):
+def test_terms_are_finite_at_two_window_lengths(name):
     objective = build(name)
     for frames in (32, 70):
         terms = objective(views(1, frames), batch(), generator(0))

@@ -10,7 +10,7 @@ from small import KINDS, batch, build, views
 from torch.nn import functional as F
 
 from audiorep.augment.labels import CutMix, Unmixed
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
 from audiorep.losses.answers import LabelLoss, log_answers, truth_of

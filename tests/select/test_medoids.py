@@ -76,6 +76,6 @@ def test_of_a_large_pool_a_sample_is_clustered():
     assert len(KMedoids(sample=20).select(pool, 50, generator(0)).rows.unique()) == 50
 
 
-def test_doubles_alone():
+def test_of_doubles_alone_different_ones_are_chosen():
     pool = make(embedding=torch.ones(20, 6), answered=0)
     assert len(KMedoids().select(pool, 7, generator(0)).rows.unique()) == 7

@@ -78,7 +78,7 @@ def test_a_score_of_several_labels_equals_a_loop_over_yes_and_no(name, reduce):
         assert found == pytest.approx(REDUCE[reduce](each), abs=1e-12)
 
 
-def test_hand_computed_cases():
+def test_scores_are_those_computed_by_hand():
     one = logs([[0.7, 0.2, 0.1], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
     expected = {
         "least_confidence": [0.3, 0.5, 0.0],

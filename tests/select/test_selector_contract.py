@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from pools import make
 
-from audiorep.cli import configs
+from audiorep.composing import configs
 from audiorep.errors import AudiorepError
 from audiorep.select.pool import Pool, Selector
 from audiorep.types import generator
@@ -62,11 +62,11 @@ def test_it_says_what_it_is(name):
 
 
 @pytest.mark.parametrize("k", [1, 7, 40, 0])
-def test_k_different_clips(selector, k):
+def test_as_many_different_clips_as_are_wanted_are_chosen(selector, k):
     pick(selector, make(), k)
 
 
-def test_more_clips_than_there_are(selector):
+def test_more_clips_than_there_are_is_an_error(selector):
     for k in (41, -1):
         with pytest.raises(AudiorepError, match=f"batch={k}: 40 clips are left"):
             selector.select(make(), k, generator(0))
@@ -106,29 +106,29 @@ def test_there_is_no_model_yet(selector):
 
 
 @pytest.mark.parametrize("answered", [0, 8])
-def test_several_labels(selector, answered):
+def test_clips_may_have_several_labels(selector, answered):
     if not (selector.needs.answered and not answered):
         pick(selector, make(several=True, answered=answered), 6)
 
 
-def test_a_single_model(selector):
+def test_one_pass_of_a_model_is_enough(selector):
     pick(selector, make(m=1), 6)
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_sure_models(selector, several):
+def test_a_model_that_is_quite_sure_breaks_nothing(selector, several):
     pool = make(several=several)
     pick(selector, replace(pool, log_p=torch.where(pool.log_p > -0.7, 0.0, -torch.inf)), 6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_precision(selector, dtype):
+def test_embeddings_and_probabilities_may_be_of_another_precision(selector, dtype):
     pool = make()
     changed = {name: getattr(pool, name).to(dtype) for name in ("embedding", "labelled", "log_p")}
     pick(selector, replace(pool, **changed), 6)
 
 
-def test_clips_that_are_all_alike(selector):
+def test_clips_that_are_all_alike_are_still_told_apart(selector):
     pick(selector, make(embedding=torch.ones(40, 6), labelled=torch.ones(8, 6)), 12)
     pick(selector, make(embedding=torch.zeros(40, 6), labelled=torch.zeros(8, 6)), 40)
 

@@ -37,7 +37,7 @@ def test_the_high_ones_are_asked():
     assert torch.tensor(x)[200:][asked[200:]].min() > 0.8
 
 
-def test_all_or_nothing():
+def test_a_stream_of_part_one_asks_always_and_of_part_zero_never():
     everything, nothing = Stream(1.0), Stream(0.0)
     for score in scores("even", 500):
         assert everything.ask(score) and not nothing.ask(score)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from audiorep.cli import compose, main, recipes
+from audiorep.cli import main
+from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy, paired_difference
 from audiorep.study.cells import read_journal
 from audiorep.study.comparison import Study, cells_of, compare, difference
-from audiorep.study.tables import three
+from audiorep.study.markdown import three
 
 OBJECTIVES = {path.stem for path in (recipes().parent / "configs" / "objective").glob("*.yaml")}
 
@@ -65,7 +66,7 @@ def test_every_cell_composes(tmp_path):
 
 
 @pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
-def test_the_toy_comparison(toy_corpus, tmp_path, capsys):
+def test_a_comparison_on_toys_journals_every_cell_and_says_what_was_refused(toy_corpus, tmp_path, capsys):
     toy = {
         "what": "Toys.",
         "corpus": toy_corpus.name,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audiorep.cli import compose, recipes
+from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.study.detection import cells_of, markdown, shown
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from omegaconf import open_dict
 
-from audiorep.cli import compose, recipes
+from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy
 from audiorep.study.grid import check, study
@@ -60,7 +60,7 @@ def test_a_method_gets_cells_with_the_budgets_that_it_names(tmp_path):
     assert found == {"birdnet": {"all"}, "birdnet_linear": {"5"}}
 
 
-def test_the_toy_study(toy_corpus, tmp_path):
+def test_a_study_on_toys_fills_every_cell_of_its_grid(toy_corpus, tmp_path):
     cfg = compose(
         "run", [f"data={toy_corpus.parent}", f"out={tmp_path / 'out'}"], recipes() / "few_labels" / "recipe.yaml"
     )

@@ -5,7 +5,7 @@ import json
 import pytest
 from omegaconf import open_dict
 
-from audiorep.cli import compose, recipes
+from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.study.models import MADE, makings, questions, study
 
@@ -27,7 +27,7 @@ def test_every_command_of_the_recipe_is_one_that_the_verbs_take(tmp_path):
 
 
 @pytest.mark.slow  # many processes; tests/study/test_grid.py runs a small study by default
-def test_a_toy_study(toy_corpus, tmp_path):
+def test_a_study_on_toys_makes_its_models_and_asks_them(toy_corpus, tmp_path):
     cfg = few_shot(tmp_path, toy_corpus.parent)
     small = "objective=simclr transductive=true trainer.max_steps=2 data.batch_size=16 encoder.width=8 encoder.dim=16"
     with open_dict(cfg):
@@ -53,7 +53,7 @@ def test_a_toy_study(toy_corpus, tmp_path):
     assert now[out / "cells" / f"a,{MADE}.json"] > times[out / "cells" / f"a,{MADE}.json"]
 
 
-def test_what_is_refused(toy_corpus, tmp_path):
+def test_what_no_study_can_be_made_of_is_refused(toy_corpus, tmp_path):
     with pytest.raises(AudiorepError, match="is not there: set data="):
         study(few_shot(tmp_path, tmp_path))
     cfg = few_shot(tmp_path, toy_corpus.parent)

@@ -7,8 +7,9 @@ from matplotlib.image import imread
 from omegaconf import OmegaConf
 
 from audiorep.study.figure import draw
+from audiorep.study.markdown import three
 from audiorep.study.sweep import record
-from audiorep.study.tables import YARDSTICK, markdown, summarise, three
+from audiorep.study.tables import YARDSTICK, markdown, summarise
 
 CORPORA = OmegaConf.create(
     {"birds": {"what": "Two birds.", "judge": "knn/accuracy", "beside": ["linear/accuracy"]}},
@@ -69,7 +70,7 @@ def test_nothing_ended_is_an_empty_table():
     assert summarise([], CORPORA).empty
 
 
-def test_three_digits():
+def test_numbers_have_three_digits_and_no_leading_zero():
     assert [three(x) for x in (0.1234, 1.0, float("nan"))] == [".123", "1.000", ""]
 
 

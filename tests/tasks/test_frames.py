@@ -10,7 +10,7 @@ import soundfile
 from test_cli import refused, run
 
 from audiorep import build
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.tasks.frames import Frames
 
 RATE = 8000

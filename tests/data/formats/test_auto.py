@@ -7,7 +7,7 @@ import pytest
 import yaml
 from annotated import auto, wav
 
-from audiorep.cli import compose
+from audiorep.composing import compose
 from audiorep.data.formats.writers import WRITERS
 from audiorep.data.manifest import read_corpus
 

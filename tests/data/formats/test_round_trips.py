@@ -75,7 +75,7 @@ def root(recordings: Sequence[Path]) -> dict[str, Path]:
 @often
 @given(data=st.data())
 @pytest.mark.parametrize("together", [False, True])
-def test_raven(recordings, data, together):
+def test_what_is_written_as_raven_is_read_again(recordings, data, together):
     low, high = hertz, hertz.map(lambda f: f + 4000)
     frame = data.draw(
         frames(
@@ -97,7 +97,7 @@ def test_raven(recordings, data, together):
 
 @often
 @given(data=st.data())
-def test_audacity(recordings, data):
+def test_what_is_written_as_audacity_is_read_again(recordings, data):
     edge = st.one_of(st.none(), hertz)
     frame = data.draw(frames(recordings, texts(), low_hz=edge, high_hz=edge)).astype(
         {"low_hz": float, "high_hz": float}
@@ -121,7 +121,7 @@ def test_audacity(recordings, data):
         ("birdnet_labels", ""),
     ],
 )
-def test_birdnet(recordings, data, name, out_name):
+def test_what_is_written_as_birdnet_is_read_again(recordings, data, name, out_name):
     plain = labels().filter(lambda text: text.lower() != "nocall")
     more = {"scientific_name": texts(without="_"), "score": scores}
     if name == "birdnet":
@@ -146,7 +146,7 @@ def test_birdnet(recordings, data, name, out_name):
 
 @often
 @given(data=st.data())
-def test_generic_seq(recordings, data):
+def test_what_is_written_as_generic_seq_is_read_again(recordings, data):
     frame = data.draw(
         frames(
             recordings,
@@ -169,7 +169,7 @@ def test_generic_seq(recordings, data):
 
 @often
 @given(data=st.data())
-def test_simple_seq(recordings, data):
+def test_what_is_written_as_simple_seq_is_read_again(recordings, data):
     frame = data.draw(frames(recordings, texts(), digits=15))
     with place("") as out:
         if WRITERS["simple_seq"](frame, out, **root(recordings)):
@@ -179,7 +179,7 @@ def test_simple_seq(recordings, data):
 @often
 @given(data=st.data())
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_our_own_table(recordings, data, ending):
+def test_what_is_written_as_our_own_table_is_read_again(recordings, data, ending):
     frame = data.draw(frames(recordings, texts(), note=texts(), group=labels()))
     with place(f"all.{ending}") as out:
         out.parent.mkdir()
@@ -256,7 +256,7 @@ def milliseconds(
 
 @seldom
 @given(data=st.data())
-def test_animal_spot(recordings, data):
+def test_what_is_written_as_animal_spot_is_read_again(recordings, data):
     part = labels(without="_/\\.-")
     frame = data.draw(
         milliseconds(
@@ -283,7 +283,7 @@ def test_animal_spot(recordings, data):
 
 @seldom
 @given(data=st.data())
-def test_esc50(recordings, data):
+def test_what_is_written_as_esc50_is_read_again(recordings, data):
     frame = data.draw(
         milliseconds(recordings, labels(), fold=st.integers(1, 5), target=st.integers(0, 49), group=labels())
     )
@@ -300,7 +300,7 @@ def test_esc50(recordings, data):
 
 @seldom
 @given(data=st.data())
-def test_audio_folder(recordings, data):
+def test_what_is_written_as_audio_folder_is_read_again(recordings, data):
     split = data.draw(
         st.sampled_from(
             [st.just("train"), st.sampled_from(["train", "validation", "test"]), st.sampled_from(["", "odd"])]
@@ -326,7 +326,7 @@ def test_audio_folder(recordings, data):
 
 @seldom
 @given(data=st.data())
-def test_birdnet_folders(recordings, data):
+def test_what_is_written_as_birdnet_folders_is_read_again(recordings, data):
     name = labels(without="|,/\\.-").filter(
         lambda text: text.lower() not in ("noise", "other", "background", "silence")
     )
