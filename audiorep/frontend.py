@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiorep.convolved import Convolved, fourier
 from audiorep.errors import AudiorepError
 from audiorep.mel import hz_to_mel, mel_filterbank, mel_to_hz, triangles
 from audiorep.spectra import Part, in_cache, parts_of, suits
@@ -33,13 +34,6 @@ def check_band(f_min_hz: float, f_max_hz: float, sample_rate_hz: int) -> None:
         )
     if not 0 <= f_min_hz < f_max_hz:
         raise AudiorepError(f"frontend.f_min_hz={f_min_hz:g} must lie in [0, f_max_hz={f_max_hz:g})")
-
-
-def fourier(n_fft: int, first: int, count: int) -> Float[Tensor, "2 bins count"]:
-    """``cos`` and ``-sin`` of ``2 pi k s / n_fft`` for all bins k and samples s = first, ..., first + count - 1."""
-    samples = torch.arange(first, first + count, dtype=torch.float64)
-    angle = 2.0 * torch.pi * torch.arange(n_fft // 2 + 1, dtype=torch.float64)[:, None] * samples / n_fft
-    return torch.stack([angle.cos(), -angle.sin()])
 
 
 class FrontEnd(nn.Module):
@@ -344,23 +338,3 @@ class KaldiFbank(Filtered):
     def check_length(self, samples: int) -> None:
         if samples < self.win_length:
             super().check_length(samples)
-
-
-class Convolved(nn.Module):
-    """A spectrogram whose transform is one strided convolution with its `kernel`: Wave [b t] -> Spec [b 1 f n].
-
-    ONNX runtimes handle a convolution of any length well, and complex transforms badly. Equal to the transform within
-    float32 rounding.
-    """
-
-    def __init__(self, frontend: Stft) -> None:
-        super().__init__()
-        self.frontend = frontend
-        self.register_buffer("kernel", frontend.kernel().flatten(0, 1)[:, None].float(), persistent=False)
-        self.kernel: Tensor
-
-    def forward(self, wave: Wave) -> Spec:
-        stride, padding = self.frontend.hop_length, self.frontend.padding
-        parts = F.conv1d(wave[:, None], self.kernel, stride=stride, padding=padding)
-        real, imaginary = parts.chunk(2, dim=1)
-        return self.frontend.bands(real.square() + imaginary.square())[:, None]
