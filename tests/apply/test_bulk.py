@@ -153,7 +153,8 @@ def test_ctrl_c_ends_every_process_and_resume_goes_on(model, tmp_path):
     given = ["embed", f"model={model}", f"recordings={tmp_path / 'in'}", "hop_s=0.004"]
     out = tmp_path / "two"
     command = [sys.executable, "-m", "audiorep", *given, f"out={out}", "workers=2"]
-    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs would not hear it
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard)
     while not list(out.glob("parts/[!.]*")):
         time.sleep(0.01)
         assert started.poll() is None, started.stderr.read()

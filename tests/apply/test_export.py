@@ -52,6 +52,7 @@ def test_onnx_equals_torch_at_two_lengths(bundle):
     assert parity(model, folder / "model.onnx", np.resize(tone(2, 5), 7777)) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [Decibel(), Pcen(hop_s=0.01, bands=32)], ids=lambda c: type(c).__name__)
 def test_a_vit_with_other_compressions_exports_too(compression, tmp_path):
     torch.manual_seed(0)
