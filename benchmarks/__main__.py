@@ -66,7 +66,7 @@ def run(
             show(done, len(cases))
             try:
                 for case in make(quick):
-                    results.append(kept.get((module, case.work)) or measure(case, module, rounds, limit_s))
+                    results.append(kept.get((module, case.work, case.threads)) or measure(case, module, rounds, limit_s))
                     tell(results[-1])
                     lines = [json.dumps({"quick": quick, **asdict(one)}) for one in results]
                     write_text(out / MEASURED, "\n".join([*lines, ""]))
@@ -85,14 +85,14 @@ def tell(result: Result) -> None:
         console.print("  ".join(cell for cell in cells if cell), highlight=False, markup=False)
 
 
-def read(path: Path, quick: bool) -> dict[tuple[str, str], Result]:
-    """What a stopped run has measured, but for what failed, by module and work; nothing where there is none."""
+def read(path: Path, quick: bool) -> dict[tuple[str, str, int], Result]:
+    """What a stopped run has measured, but for what failed, by module, work and threads; nothing where there is none."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         facts = json.loads(line)
         if facts.pop("quick") == quick and not facts["failed"]:
             sides = {name: Times(**times) for name, times in facts.pop("sides").items()}
-            found[facts["module"], facts["work"]] = Result(**facts, sides=sides)
+            found[facts["module"], facts["work"], facts["threads"]] = Result(**facts, sides=sides)
     return found
 
 

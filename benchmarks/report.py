@@ -153,7 +153,7 @@ def picture(shown: Sequence[tuple[Result, str]]) -> bytes:
     axes.set_xscale("log")
     axes.margins(x=0.15)
     axes.axvline(1.0, color="grey", linewidth=1)
-    axes.set_xlabel("times as fast as the peer (| asked, : hoped for)")
+    axes.set_xlabel("times as fast as the peer")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=100)
     return png.getvalue()
