@@ -134,7 +134,7 @@ def test_a_run_writes_tables_and_a_picture_and_goes_on_past_what_fails(tmp_path)
     assert float(rows[2]["ratio"]) > 1.0 and rows[2]["rounds"] == "2"
     assert (tmp_path / report.FIGURE).read_bytes().startswith(b"\x89PNG")
     kept = read(tmp_path / "measured.jsonl", True)
-    assert kept["good", "good True"] == found[1] and not read(tmp_path / "measured.jsonl", False)
+    assert kept["good", "good True", 1] == found[1] and not read(tmp_path / "measured.jsonl", False)
     assert run({"good": good}, tmp_path, True, 2, True, {})[0] == found[1]  # resumed: not measured again
 
 
