@@ -85,8 +85,11 @@ def said_by(grid: Grid, entries: Sequence[Entry], protocol: str | None = None) -
 
 
 def difference(ours: Said, theirs: Said, metric: Any) -> dict[str, float]:
-    """The mean difference over the folds and draws that both have, with a paired bootstrap over the groups of all folds."""
+    """The mean difference over the folds and draws that both have, with a paired bootstrap over the groups of all folds;
+    nothing where folds have other numbers of classes (one was too rare to be kept on both sides) and cannot be joined."""
     shared = [key for key in ours if key in theirs]
+    if len({said[key].score.shape[1] for said in (ours, theirs) for key in shared}) > 1:
+        return {}
     if not shared or all(ours[key] is theirs[key] for key in shared):
         return {}
     draws = sorted({draw for _, draw in shared})
