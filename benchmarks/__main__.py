@@ -66,7 +66,9 @@ def run(
             show(done, len(cases))
             try:
                 for case in make(quick):
-                    results.append(kept.get((module, case.work, case.threads)) or measure(case, module, rounds, limit_s))
+                    results.append(
+                        kept.get((module, case.work, case.threads)) or measure(case, module, rounds, limit_s)
+                    )
                     tell(results[-1])
                     lines = [json.dumps({"quick": quick, **asdict(one)}) for one in results]
                     write_text(out / MEASURED, "\n".join([*lines, ""]))

@@ -119,3 +119,14 @@ def test_the_difference_is_paired_over_folds_and_means_over_draws():
     by_hand = np.mean([balanced_accuracy(ours[k], ones)[0] - balanced_accuracy(theirs[k], ones)[0] for k in ours])
     assert found["difference"] == pytest.approx(by_hand, abs=0.02) and 0 < found["low"] < found["difference"]
     assert difference(ours, ours, balanced_accuracy) == {} and difference({}, theirs, balanced_accuracy) == {}
+
+
+def test_folds_with_other_numbers_of_classes_are_not_joined():
+    def said(fold: int, classes: int) -> Predictions:
+        rng = np.random.default_rng(fold)
+        return Predictions(rng.integers(0, classes, 12), rng.random((12, classes)), np.arange(12) + 100 * fold)
+
+    ours, theirs = ({(fold, 0): said(fold, 3 + fold) for fold in (0, 1)} for _ in range(2))
+    assert difference(ours, theirs, balanced_accuracy) == {}
+    alike, others = ({(fold, 0): said(fold + shift, 3) for fold in (0, 1)} for shift in (0, 0))
+    assert difference(alike, others, balanced_accuracy)["difference"] == 0.0
