@@ -109,6 +109,20 @@ def test_evaluate_a_saved_model_gives_the_same_scores(trained, toy_corpus, tmp_p
     assert a == pytest.approx(b, rel=1e-6)
 
 
+def test_evaluate_without_a_score_is_refused_when_the_report_is_written(trained, toy_corpus, tmp_path, capsys):
+    rows = pd.read_csv(toy_corpus)
+    rows["path"] = [str(toy_corpus.parent / path) for path in rows["path"]]
+    side = np.flatnonzero((rows["label"] == "trill") & rows["group"].isin(["g0", "g1", "g2"]))
+    rows.loc[side[1:], "label"] = "up"
+    corpus, out = tmp_path / "rare.csv", tmp_path / "scores"
+    rows.assign(side=np.where(rows["group"].isin(["g0", "g1", "g2"]), "train", "test")).to_csv(corpus, index=False)
+    keys = ["resampler=smote", "evaluation.protocol=[linear]", "split.column=side", "split.test=[test]"]
+    assert run("evaluate", f"model={trained}", f"corpus={corpus}", f"out={out}", *keys) == 2
+    said = capsys.readouterr().err
+    assert "not evaluated: resampler: class 'trill' has a single example" in said and said.count("not evaluated") == 1
+    assert "nothing to interpolate between" in (out / "report.html").read_text()
+
+
 def test_export_then_embed_from_run_bundle_and_onnx_agree(trained, toy_corpus, tmp_path):
     bundle = tmp_path / "bundle"
     assert run("export", f"model={trained}", f"out={bundle}") == 0

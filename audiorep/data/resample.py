@@ -23,11 +23,13 @@ class Resampled:
     y: Int[np.ndarray, " m"]
 
 
-Resample = Callable[[Float[np.ndarray, "n d"], Int[np.ndarray, " n"], int], Resampled]
-"""(embeddings, class numbers, seed) to `Resampled`; equal seeds give equal results."""
+Resample = Callable[[Float[np.ndarray, "n d"], Int[np.ndarray, " n"], int, Sequence[str]], Resampled]
+"""(embeddings, class numbers, seed, names of the classes for messages) to `Resampled`; equal seeds give equal results."""
 
 
-def unchanged(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], seed: int) -> Resampled:
+def unchanged(
+    x: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], seed: int, classes: Sequence[str] = ()
+) -> Resampled:
     """Every row once."""
     return Resampled(np.arange(len(y)), x, y)
 
@@ -39,7 +41,6 @@ class Resampler:
         method: makes it: a class of imbalanced-learn, or a partial of one.
         interpolates: whether it makes samples between a row and its `k_neighbors` nearest of the same class (SMOTE). Then
             `k_neighbors` is lowered, where need be, to the other members of the smallest class below the largest.
-        classes: names of the class numbers, for messages; empty: the numbers.
 
     Raises:
         AudiorepError: when called: a row without a label or with several, fewer than two classes, a class of one example
@@ -50,17 +51,18 @@ class Resampler:
     arXiv:1106.1813 (SMOTE).
     """
 
-    def __init__(self, method: Callable[..., Any], interpolates: bool = False, classes: Sequence[str] = ()) -> None:
-        self.method, self.interpolates, self.classes = method, interpolates, classes
+    def __init__(self, method: Callable[..., Any], interpolates: bool = False) -> None:
+        self.method, self.interpolates = method, interpolates
 
-    def __call__(self, x: Float[np.ndarray, "n d"], y: np.ndarray, seed: int) -> Resampled:
+    def __call__(self, x: Float[np.ndarray, "n d"], y: np.ndarray, seed: int, classes: Sequence[str] = ()) -> Resampled:
+        """Resampled; messages call the classes by their names, or by their numbers where `classes` is empty."""
         present, count = check_labels(y)
         sampler = self.method()
         settings = sampler.get_params()
         if "random_state" in settings:  # the others draw nothing
             sampler.set_params(random_state=seed)
         if self.interpolates:
-            sampler.set_params(k_neighbors=min(settings["k_neighbors"], self.neighbours(present, count)))
+            sampler.set_params(k_neighbors=min(settings["k_neighbors"], neighbours(present, count, classes)))
         try:
             made_x, made_y = sampler.fit_resample(x, y)
         except ValueError as error:
@@ -68,7 +70,7 @@ class Resampler:
             raise AudiorepError(
                 f"resampler: {type(sampler).__name__} cannot resample {len(y)} rows: {reason}"
             ) from error
-        lost = [self.name(int(c)) for c in present if c not in made_y]
+        lost = [called(int(c), classes) for c in present if c not in made_y]
         if lost:
             raise AudiorepError(
                 f"resampler: {type(sampler).__name__} leaves no row of {', '.join(lost)}: lower its n_neighbors, choose "
@@ -79,20 +81,22 @@ class Resampler:
         rows = np.asarray(sampler.sample_indices_)
         return Resampled(rows, x[rows], y[rows])
 
-    def neighbours(self, present: Int[np.ndarray, " c"], count: Int[np.ndarray, " c"]) -> int:
-        """How many neighbours every class that is to grow has within itself."""
-        grows = count < count.max()
-        if (alone := grows & (count == 1)).any():
-            names = ", ".join(self.name(int(c)) for c in present[alone])
-            raise AudiorepError(
-                f"resampler: {names} has a single example, and there is nothing to interpolate between: label another, "
-                "leave the class out, or choose resampler=random_over, which repeats rows"
-            )
-        return max(1, int(count[grows].min(initial=count.max())) - 1)
 
-    def name(self, number: int) -> str:
-        """A class as messages call it."""
-        return f"class '{self.classes[number]}'" if self.classes else f"class {number}"
+def neighbours(present: Int[np.ndarray, " c"], count: Int[np.ndarray, " c"], classes: Sequence[str]) -> int:
+    """How many neighbours every class that is to grow has within itself."""
+    grows = count < count.max()
+    if (alone := grows & (count == 1)).any():
+        names = ", ".join(called(int(c), classes) for c in present[alone])
+        raise AudiorepError(
+            f"resampler: {names} has a single example, and there is nothing to interpolate between: label another, "
+            "leave the class out, or choose resampler=random_over, which repeats rows"
+        )
+    return max(1, int(count[grows].min(initial=count.max())) - 1)
+
+
+def called(number: int, classes: Sequence[str]) -> str:
+    """A class as messages call it."""
+    return f"class '{classes[number]}'" if classes else f"class {number}"
 
 
 def check_labels(y: np.ndarray) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:

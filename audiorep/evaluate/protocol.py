@@ -107,7 +107,7 @@ def linear(embedding: np.ndarray, sides: Sides, protocol: Protocol, resampler: R
         if resampler is None:
             return linear_scores(train[rows], truth[rows], test, len(sides.classes))
         mean, spread = train[rows].mean(0), np.maximum(train[rows].std(0), 1e-6)
-        made = resampler((train[rows] - mean) / spread, truth[rows], seed)
+        made = resampler((train[rows] - mean) / spread, truth[rows], seed, sides.classes)
         return linear_scores(made.x, made.y, (test - mean) / spread, len(sides.classes))
 
     return by_budget("linear", fit, protocol.labels_per_class, sides, protocol)

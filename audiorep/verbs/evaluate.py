@@ -44,7 +44,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if info.training.get("labels_used"):
         corpus.notes.append("labels of its training side trained the encoder: see its own report for which")
     write_text(out / "config.yaml", OmegaConf.to_yaml(cfg))
-    return report_and_score(cfg, corpus, model, info, out, corpus.notes)
+    return report_and_score(cfg, corpus, model, info, out, corpus.notes, asked=True)
 
 
 def trained_on_test(cfg: DictConfig, corpus: build.Corpus, info: ModelInfo) -> list[str]:
@@ -69,13 +69,16 @@ def report_and_score(
     views: Views | None = None,
     curves: pd.DataFrame | None = None,
     task: Mapping[str, float] | None = None,
+    asked: bool = False,
 ) -> dict[str, float]:
     """Embed every row, run the protocols where there are labels, write `metrics.json` and `report.html`, show a table.
 
     `task` holds figures of the objective's own task on the held-out side, `held_out/...`; they stand with the scores.
+    `asked`: scores are what the command is for, not what stands beside a trained encoder.
 
     Raises:
-        AudiorepError: a column of `evaluation.shortcut` is not there.
+        AudiorepError: a column of `evaluation.shortcut` is not there; the labels cannot be evaluated, if `asked` (the rest
+            of the report is written before).
     """
     check_evaluation(cfg)
     frame = corpus.manifest.frame
@@ -88,6 +91,7 @@ def report_and_score(
         notes = [*notes, undecoded(int((~embedded.known).sum()), embedded.failed)]
         log.warning("%s", notes[-1])
     metrics: dict[str, float] = {}
+    refused: AudiorepError | None = None
     remove(out, (PREDICTIONS,))
     if has_labels(corpus):
         try:
@@ -102,8 +106,10 @@ def report_and_score(
             if cfg.evaluation.predictions:
                 write_predictions(found.said, sides, out / PREDICTIONS)
         except AudiorepError as error:
+            refused = error
             notes = [*notes, f"not evaluated: {error}"]
-            log.warning("not evaluated: %s", error)
+            if not asked:
+                log.warning("not evaluated: %s", error)
     else:
         notes = [*notes, "no labels: the encoder is trained but not evaluated"]
     shortcuts = find_shortcuts(embedded.values, embedded.known, frame, columns, corpus.truth, cfg.seed)
@@ -118,6 +124,8 @@ def report_and_score(
     if metrics:
         show(metrics)
     log.info("wrote %s", out / "report.html")
+    if asked and refused:
+        raise AudiorepError(f"not evaluated: {refused}") from refused
     return metrics
 
 

@@ -150,7 +150,7 @@ def times_of(
     x = said.mel if cfg.init is None else said.embedding
     good = said.known
     x = (x[good] - x[good].mean(0)) / np.maximum(x[good].std(0), 1e-6)
-    found = resampler(x, windows.label[labelled[good]], cfg.seed)
+    found = resampler(x, windows.label[labelled[good]], cfg.seed, corpus.classes)
     times = multiplicity(found, labelled[good], len(side))
     log.info("the resampler draws %d of %d labelled rows, %d in all", (times > 0).sum(), len(labelled), times.sum())
     return times

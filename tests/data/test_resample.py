@@ -105,7 +105,7 @@ def test_smote_refuses_a_class_of_one_and_says_which():
     with pytest.raises(AudiorepError, match=r"class 1 has a single example.*resampler=random_over"):
         made("smote")(x, y, 0)
     with pytest.raises(AudiorepError, match="class 'trill' has a single example"):
-        Resampler(SMOTE, interpolates=True, classes=["song", "trill", "buzz"])(x, y, 0)
+        Resampler(SMOTE, interpolates=True)(x, y, 0, ["song", "trill", "buzz"])
 
 
 def test_a_class_that_would_vanish_is_refused_and_named():

@@ -95,7 +95,7 @@ async function next() {
     const mode = desk.mode === "discover" ? "ask" : desk.mode, name = who();
     if (waiting().some(mine)) await flush();
     const told = await call(`/api/next?mode=${mode}&count=3&annotator=${encodeURIComponent(name)}`);
-    if (who() !== name || mode !== (desk.mode === "discover" ? "ask" : desk.mode)) return;   // somebody or something else by now
+    if (desk.card || who() !== name || mode !== (desk.mode === "discover" ? "ask" : desk.mode)) return;   // somebody or something else by now
     const kept = clipsWaiting();
     desk.cards = told.cards.filter(card => !kept.has(card.clip));
     for (const card of desk.cards) new Image().src = picture(card);
