@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test slow bench docs lint format wheel clean
+.PHONY: install demo test slow bench docs lint format release clean
 
 install: $(STAMP)
 
@@ -66,9 +66,10 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-wheel: install
+# what would be published: the sdist, and the wheel built from it
+release: install
 	rm -rf dist
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m build --outdir dist .
 
 clean:
 	rm -rf $(VENV) dist build site runs

@@ -24,7 +24,32 @@ LARGEST_SCALE = 100.0
 """Cosines are multiplied by at most so much: ``tau >= 0.01``."""
 
 
-class AudioText(Objective):
+class WithWords(Objective):
+    """Pairs sounds with their annotation words, among which the labels may be.
+
+    Args:
+        encoder: the encoder to train.
+        view: the kind of view that is used.
+
+    Raises:
+        AudiorepError: in `prepare`: a training side without words to tell apart.
+    """
+
+    def __init__(self, encoder: Encoder, view: str) -> None:
+        super().__init__(encoder)
+        self.view, self.words_hold_labels = view, True
+
+    @property
+    def uses_labels(self) -> bool:
+        return self.words_hold_labels
+
+    def prepare(self, setting: Setting) -> None:
+        setting.wants_views(self.view, 1)
+        setting.wants_words()
+        self.words_hold_labels = setting.words_hold_labels
+
+
+class AudioText(WithWords):
     """``(H(same, softmax_j s_ij) + H(same, softmax_i s_ij)) / 2`` with ``s_ij = cos(sound_i, words_j) / tau``.
 
     Rows with the same set of words are no negatives of each other: they share the target's mass evenly. i and j run over
@@ -55,23 +80,16 @@ class AudioText(Objective):
         tau: float = 0.07,
         view: str = "global",
     ) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, view)
         if not 1.0 / LARGEST_SCALE <= tau <= 1.0:
             raise AudiorepError(f"objective.tau={tau} must lie between {1.0 / LARGEST_SCALE:g} and 1")
         self.student = Projected(encoder, projector(encoder.dim))
-        self.make_text, self.make_text_projector, self.view = text, text_projector, view
+        self.make_text, self.make_text_projector = text, text_projector
         self.words: nn.Module = nn.Identity()
-        self.words_hold_labels = True
         self.log_scale = nn.Parameter(torch.tensor(-math.log(tau)))
 
-    @property
-    def uses_labels(self) -> bool:
-        return self.words_hold_labels
-
     def prepare(self, setting: Setting) -> None:
-        setting.wants_views(self.view, 1)
-        setting.wants_words()
-        self.words_hold_labels = setting.words_hold_labels
+        super().prepare(setting)
         text = self.make_text(setting.vocabulary)
         head = self.make_text_projector(text.dim)
         if head.dim != self.student.projector.dim:

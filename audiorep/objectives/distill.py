@@ -13,7 +13,7 @@ from audiorep.frozen import FrozenTeacher, Network
 from audiorep.losses.agreement import Distance
 from audiorep.losses.answers import LabelLoss, log_answers, truth_of
 from audiorep.objectives.base import HeldOut, Objective, Setting
-from audiorep.objectives.supervised import accuracy_of
+from audiorep.objectives.classifying import accuracy_of
 from audiorep.types import Batch, Views
 
 

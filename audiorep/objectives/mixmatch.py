@@ -6,17 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from audiorep.augment.labels import Mixup
-from audiorep.classifier import Classifier
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.losses.agreement import Distance, Ramp
 from audiorep.losses.answers import LabelLoss, log_answers, truth_of
-from audiorep.objectives.base import HeldOut, Objective, Setting
-from audiorep.objectives.supervised import accuracy_of
+from audiorep.objectives.base import Setting
+from audiorep.objectives.classifying import Classifying
 from audiorep.types import Batch, Views
 
 
-class MixMatch(Objective):
+class MixMatch(Classifying):
     """``L = L_labels(X') + alpha(t) mean over U' of distance(p, q')``: X' and U' are windows of X and U mixed with others.
 
     The guess for an unlabelled window is the mean of the classifier's answers to its K views, sharpened. X are the labelled
@@ -40,6 +39,8 @@ class MixMatch(Objective):
     Source: Berthelot et al. 2019, arXiv:1905.02249, algorithm 1 and eq. 2-5; mixed in linear power.
     """
 
+    least_views = 2
+
     def __init__(
         self,
         encoder: Encoder,
@@ -51,28 +52,15 @@ class MixMatch(Objective):
         dropout: float = 0.0,
         view: str = "weak",
     ) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, loss, dropout, view)
         if not mix.first:
             raise AudiorepError("objective.mix.first=false: a mixture must be nearer to its own window; set it to true")
-        self.loss, self.sharpen, self.mix, self.distance = loss, sharpen, mix, distance
-        self.alpha, self.dropout, self.view = alpha, dropout, view
+        self.sharpen, self.mix, self.distance, self.alpha = sharpen, mix, distance, alpha
         self.register_buffer("progress", torch.zeros(()))
 
-    @property
-    def uses_labels(self) -> bool:
-        return True
-
     def prepare(self, setting: Setting) -> None:
-        setting.wants_views(self.view, 2)
-        setting.wants_classes()
-        self.student = Classifier(self.encoder, setting.outputs, self.dropout)
-        self.several = setting.several
-        self.loss.fit(setting.answers)
+        super().prepare(setting)
         self.mix.prepare(setting.compress)
-
-    @property
-    def classifier(self) -> Classifier:
-        return self.student
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         specs = views[self.view]
@@ -99,6 +87,3 @@ class MixMatch(Objective):
 
     def after_step(self, progress: float) -> None:
         cast(Tensor, self.progress).fill_(progress)
-
-    def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
-        return accuracy_of(self.student, held_out, self.view)

@@ -15,8 +15,8 @@ from audiorep.encoders.vit import Block, grid, positions, take
 from audiorep.errors import AudiorepError
 from audiorep.losses.precision import wide
 from audiorep.masks import Masking, Parts, patches_of
-from audiorep.objectives.align import MakeWords, first_rows, retrieval
-from audiorep.objectives.base import HeldOut, Objective, Setting
+from audiorep.objectives.align import MakeWords, WithWords, first_rows, retrieval
+from audiorep.objectives.base import HeldOut, Setting
 from audiorep.objectives.masked import patchify
 from audiorep.types import Batch, Spec, Views
 
@@ -44,7 +44,7 @@ class CoBlock(nn.Module):
         return self.within_sound(heard), self.within_text(read, read, seen)
 
 
-class MaskedMultimodal(Objective):
+class MaskedMultimodal(WithWords):
     """``a patches + b words + c alignment``: three questions to two streams of tokens that attend to each other.
 
     patches: mean squared error on hidden patches, each with its mean removed and divided by its standard deviation; the
@@ -83,23 +83,16 @@ class MaskedMultimodal(Objective):
         weight: Mapping[str, float] | None = None,
         view: str = "global",
     ) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, view)
         if not 0.0 < word_ratio < 1.0:
             raise AudiorepError(f"objective.word_ratio={word_ratio} must lie between 0 and 1")
         self.patch = patches_of(encoder)
-        self.mask, self.word_ratio, self.view = mask, word_ratio, view
+        self.mask, self.word_ratio = mask, word_ratio
         self.weight = {"patches": 1.0, "words": 1.0, "alignment": 1.0} | dict(weight or {})
         self.make_text, self.depth, self.heads = text, depth, heads
-        self.words_hold_labels = True
-
-    @property
-    def uses_labels(self) -> bool:
-        return self.words_hold_labels
 
     def prepare(self, setting: Setting) -> None:
-        setting.wants_views(self.view, 1)
-        setting.wants_words()
-        self.words_hold_labels = setting.words_hold_labels
+        super().prepare(setting)
         self.text = self.make_text(setting.vocabulary)
         dim = self.text.dim
         if dim % 4:

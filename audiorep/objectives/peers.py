@@ -13,8 +13,8 @@ from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.losses.agreement import Distance, Ramp
 from audiorep.losses.answers import Answers, LabelLoss, LogAnswers, log_answers, truth_of
-from audiorep.objectives.base import HeldOut, Objective, Setting
-from audiorep.objectives.supervised import accuracy_of
+from audiorep.objectives.base import HeldOut, Setting
+from audiorep.objectives.classifying import Classifying, accuracy_of
 from audiorep.types import Batch, Views
 
 Known = Bool[Tensor, "b q"]
@@ -100,7 +100,7 @@ def answer_of(target: Answers) -> Int[Tensor, "b q"]:
     return target.argmax(2) + answers * torch.arange(questions, device=target.device)
 
 
-class Peers(Objective):
+class Peers(Classifying):
     """``L = L(first | second) + L(second | first)``, each by `exchange`; the two see views of their own where there are two.
 
     The first is kept. Where the encoder was pretrained, the second starts from the same weights and differs in its linear
@@ -127,36 +127,23 @@ class Peers(Objective):
         dropout: float = 0.0,
         view: str = "global",
     ) -> None:
-        super().__init__(encoder)
-        self.second_encoder, self.loss, self.exchange = peer, loss, exchange
-        self.dropout, self.view = dropout, view
+        super().__init__(encoder, loss, dropout, view)
+        self.second_encoder, self.exchange = peer, exchange
         self.register_buffer("progress", torch.zeros(()))
 
-    @property
-    def uses_labels(self) -> bool:
-        return True
-
     def prepare(self, setting: Setting) -> None:
-        setting.wants_views(self.view, 1)
-        setting.wants_classes()
+        super().prepare(setting)
         if setting.pretrained:
             self.second_encoder = copy.deepcopy(self.encoder)
-        self.first = Classifier(self.encoder, setting.outputs, self.dropout)
         self.second = Classifier(self.second_encoder, setting.outputs, self.dropout)
-        self.several = setting.several
-        self.loss.fit(setting.answers)
-
-    @property
-    def classifier(self) -> Classifier:
-        return self.first
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         specs = views[self.view]
         said = [
             log_answers(gather(classifier(specs[place % len(specs)], rng)), self.several)
-            for place, classifier in enumerate((self.first, self.second))
+            for place, classifier in enumerate((self.student, self.second))
         ]
-        target, known = truth_of(gather(batch["label"]), self.first.head.out_features)
+        target, known = truth_of(gather(batch["label"]), self.student.head.out_features)
         progress = float(cast(Tensor, self.progress))
         terms: dict[str, Tensor] = {}
         for mine, theirs in (said, said[::-1]):
@@ -171,6 +158,6 @@ class Peers(Objective):
         """`accuracy` of the first, `peer_accuracy` of the second."""
         held = list(held_out)
         second = accuracy_of(self.second, iter(held), self.view)
-        return accuracy_of(self.first, iter(held), self.view) | {
+        return accuracy_of(self.student, iter(held), self.view) | {
             f"peer_{name}": value for name, value in second.items()
         }

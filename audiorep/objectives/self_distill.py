@@ -6,18 +6,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from audiorep.classifier import Classifier
 from audiorep.distributed import gather
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.losses.agreement import Distance
 from audiorep.losses.answers import LabelLoss, log_answers, truth_of
-from audiorep.objectives.base import HeldOut, Objective, Setting
-from audiorep.objectives.supervised import accuracy_of
+from audiorep.objectives.base import Setting
+from audiorep.objectives.classifying import Classifying
 from audiorep.types import Batch, Spec, Views
 
 
-class SelfDistill(Objective):
+class SelfDistill(Classifying):
     """``L = L_labels(p) + shallow mean_s L_labels(p_s) + weight mean_s distance(p_s, sg(p))`` over the stages s of the
     encoder but the last, each with a linear layer on the mean over its positions.
 
@@ -47,18 +46,11 @@ class SelfDistill(Objective):
         dropout: float = 0.0,
         view: str = "global",
     ) -> None:
-        super().__init__(encoder)
-        self.loss, self.distance, self.shallow, self.weight = loss, distance, shallow, weight
-        self.dropout, self.view = dropout, view
-
-    @property
-    def uses_labels(self) -> bool:
-        return True
+        super().__init__(encoder, loss, dropout, view)
+        self.distance, self.shallow, self.weight = distance, shallow, weight
 
     def prepare(self, setting: Setting) -> None:
-        setting.wants_views(self.view, 1)
-        setting.wants_classes()
-        self.student = Classifier(self.encoder, setting.outputs, self.dropout)
+        super().prepare(setting)
         stages = list(self.encoder.stages.items())[:-1]
         if not stages:
             raise AudiorepError(
@@ -67,12 +59,6 @@ class SelfDistill(Objective):
             )
         self.names = [name for name, _ in stages]
         self.heads = nn.ModuleList(nn.Linear(width, setting.outputs) for _, width in stages)
-        self.several = setting.several
-        self.loss.fit(setting.answers)
-
-    @property
-    def classifier(self) -> Classifier:
-        return self.student
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         target, known = truth_of(gather(batch["label"]), self.student.head.out_features)
@@ -106,9 +92,6 @@ class SelfDistill(Objective):
             for hook in hooks:
                 hook.remove()
         return [deep, *(head(torch.cat(found[name])) for name, head in zip(self.names, self.heads, strict=True))]
-
-    def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
-        return accuracy_of(self.student, held_out, self.view)
 
 
 def over_positions(output: Any) -> Float[Tensor, "b d"]:

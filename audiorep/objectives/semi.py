@@ -16,7 +16,7 @@ from audiorep.encoders.base import Encoder
 from audiorep.losses.agreement import Distance, Mask, Ramp
 from audiorep.losses.answers import Answers, LabelLoss, LogAnswers, log_answers, truth_of
 from audiorep.objectives.base import Embed, HeldOut, Objective, Setting
-from audiorep.objectives.supervised import accuracy_of
+from audiorep.objectives.classifying import accuracy_of
 from audiorep.teachers import Teacher
 from audiorep.types import Batch, Spec, Views
 

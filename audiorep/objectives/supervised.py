@@ -4,17 +4,17 @@ import torch
 from torch import Tensor
 
 from audiorep.augment.labels import Mix
-from audiorep.classifier import Classifier
 from audiorep.distributed import gather
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.losses.answers import LabelLoss, log_answers, truth_of
-from audiorep.objectives.base import HeldOut, Objective, Setting
+from audiorep.objectives.base import Setting
+from audiorep.objectives.classifying import Classifying
 from audiorep.pooling import Pooling, bags_of, mean
 from audiorep.types import Batch, Views
 
 
-class Supervised(Objective):
+class Supervised(Classifying):
     """``mean over labelled windows of -log softmax(classifier(view))_label``, or another `loss` of labels.
 
     With several labels a window each known one counts alike, present or absent; what is unknown (NaN) does not count.
@@ -45,32 +45,21 @@ class Supervised(Objective):
         pool: Pooling | None = None,
         view: str = "global",
     ) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, loss, dropout, view)
         if mix.mixes and pool is not None:
             raise AudiorepError("mix= and pool=: a mixture of windows belongs to no row; choose mix=none")
-        self.loss, self.dropout, self.mix, self.pool, self.view = loss, dropout, mix, pool, view
-
-    @property
-    def uses_labels(self) -> bool:
-        return True
+        self.mix, self.pool = mix, pool
 
     def prepare(self, setting: Setting) -> None:
-        setting.wants_views(self.view, 1)
-        setting.wants_classes()
-        self.student = Classifier(self.encoder, setting.outputs, self.dropout)
-        self.loss.fit(setting.answers)
+        super().prepare(setting)
         self.mix.prepare(setting.compress)
-
-    @property
-    def classifier(self) -> Classifier:
-        return self.student
 
     @property
     def pooling(self) -> Pooling:
         return self.pool or mean
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
-        terms, several = [], batch["label"].ndim == 2
+        terms = []
         for spec in views[self.view]:
             target, known = truth_of(batch["label"], self.student.head.out_features)
             spec, target, known = self.mix(spec, target, known, rng)
@@ -78,21 +67,6 @@ class Supervised(Objective):
             if self.pool is not None:  # of the joined batch: a row's windows may lie with several processes
                 bag, first = bags_of(gather(batch["index"]))
                 logits, target, known = self.pool(logits, bag), target[first], known[first]
-            log_p = log_answers(logits, several)
+            log_p = log_answers(logits, self.several)
             terms.append(self.loss(log_p, target.to(log_p.dtype), known))
         return {"labels": torch.stack(terms).mean()}
-
-    def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
-        return accuracy_of(self.student, held_out, self.view)
-
-
-def accuracy_of(student: Classifier, held_out: HeldOut, view: str) -> dict[str, float]:
-    """`accuracy` of a classifier on labelled windows, augmented as in training; not for several labels."""
-    hits: list[Tensor] = []
-    for views, batch in held_out:
-        if batch["label"].ndim == 1:
-            known = batch["label"] >= 0
-            named = student(views[view][0]).argmax(1)
-            hits.append((named == batch["label"])[known].float())
-    every = torch.cat(hits) if hits else torch.empty(0)
-    return {"accuracy": float(every.mean())} if len(every) else {}

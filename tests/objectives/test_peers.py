@@ -66,7 +66,7 @@ def test_one_view_is_heard_by_both():
 
 def test_the_first_is_kept_and_both_are_measured():
     objective = plain("co_teaching")
-    assert objective.classifier is objective.first is not objective.second
+    assert objective.classifier is objective.student is not objective.second
     objective.second.head.weight.data.neg_()
     spec = likely([0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.2, 0.5, 0.3], [0.6, 0.3, 0.1])
     held = [({"weak": [spec]}, told([0, 1, 0, -1]))]
@@ -76,13 +76,13 @@ def test_the_first_is_kept_and_both_are_measured():
 
 def test_peers_have_weights_of_their_own_and_begin_alike_where_the_encoder_was_pretrained():
     fresh = build("mutual_learning")
-    pairs = list(zip(fresh.first.encoder.parameters(), fresh.second.encoder.parameters(), strict=True))
+    pairs = list(zip(fresh.student.encoder.parameters(), fresh.second.encoder.parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in pairs) and all(a is not b for a, b in pairs)
     told_so = Setting(256, 128, KINDS, 256, 4, outputs=4, counts=[[64] * 4], pretrained=True)
     fresh.prepare(told_so)
-    pairs = list(zip(fresh.first.encoder.parameters(), fresh.second.encoder.parameters(), strict=True))
+    pairs = list(zip(fresh.student.encoder.parameters(), fresh.second.encoder.parameters(), strict=True))
     assert all(torch.equal(a, b) and a is not b for a, b in pairs)
-    assert not torch.equal(fresh.first.head.weight, fresh.second.head.weight)
+    assert not torch.equal(fresh.student.head.weight, fresh.second.head.weight)
     trained = {id(p) for p in fresh.parameter_groups()["main"]}
     assert {id(p) for pair in pairs for p in pair} <= trained
 

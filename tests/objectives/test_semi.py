@@ -375,7 +375,7 @@ def test_several_labels_of_which_some_are_unknown_teach_every_objective(name):
         known = ~label.isnan()
         kind = getattr(objective, "label_view", None) or objective.view
         peers = name in ("mutual_learning", "co_teaching")
-        networks = [objective.first, objective.second] if peers else [objective.student]
+        networks = [objective.student, objective.second] if peers else [objective.student]
         specs = [[spec] for spec in made[kind]] if peers else [made[kind]]
         wanted = 0.0
         for network, shown in zip(networks, specs, strict=False):
