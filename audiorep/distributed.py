@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 T = TypeVar("T")
@@ -118,8 +117,12 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
     Parameters of which each process holds a part (audiorep/sharding.py) come with their mean already.
     """
+    if world() == 1:
+        return
+    from torch.distributed.tensor import DTensor  # half a second, which one process alone does not need
+
     parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
-    if world() == 1 or not parameters:
+    if not parameters:
         return
     has = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
     dist.all_reduce(has)

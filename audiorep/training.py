@@ -18,7 +18,6 @@ from torch import nn
 
 from audiorep import build, types
 from audiorep.checkpoint import Checkpoint
-from audiorep.console import TrainingBar
 from audiorep.data.audio import write_wav
 from audiorep.data.loader import StepSampler, decoded_waves, fixed_batches, to_device, train_loader
 from audiorep.data.manifest import Quarantined, write_quarantine
@@ -36,6 +35,7 @@ from audiorep.model import Model, count_parameters
 from audiorep.objectives.base import Setting
 from audiorep.pace import Way, fastest
 from audiorep.sharding import unshard
+from audiorep.training_bar import TrainingBar
 from audiorep.types import Batch, generator
 from audiorep.views import Views
 

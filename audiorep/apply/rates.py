@@ -3,9 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from scipy.special import gammaincinv
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import gammaincinv, ndtr, stdtrit
 
 GROUPS, ROWS = 1024, 4096
 """So many efforts and rates are resampled at a time, so that memory does not grow with the tables."""
@@ -64,7 +62,7 @@ def bootstrap_bounds(
     if not several.any():
         return low, high
     g = np.maximum(units, 2)
-    level = norm.cdf(-np.sqrt((g + 1) / (g - 1)) * student_t.ppf(0.975, g - 1))
+    level = ndtr(-np.sqrt((g + 1) / (g - 1)) * stdtrit(g - 1, 0.975))
     weight = np.random.default_rng(seed).exponential(size=(calls.shape[1], resamples))
     for first in range(0, len(units), GROUPS):
         begin, end = np.searchsorted(group, [first, first + GROUPS])

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtr, stdtrit
 
 Weight = Float[np.ndarray, "m n"]
 Scores = Float[np.ndarray, " m"]
@@ -213,7 +212,7 @@ def bounds(resampled: Scores, group: np.ndarray) -> tuple[float, float]:
     if np.isnan(resampled).all():
         return math.nan, math.nan
     units = units_of(group)[1]
-    q = norm.cdf(-math.sqrt(units / (units - 1)) * student_t.ppf(0.975, units - 1)) if units > 1 else 0.0
+    q = ndtr(-math.sqrt(units / (units - 1)) * stdtrit(units - 1, 0.975)) if units > 1 else 0.0
     low, high = np.nanquantile(resampled, [q, 1.0 - q])
     return float(low), float(high)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from sklearn.model_selection import StratifiedGroupKFold
 
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.confounding import contingency, cramers_v
@@ -180,6 +179,8 @@ def make_folds(code: Int[np.ndarray, " n"], units: Mapping[str, np.ndarray], see
     Returns:
         None where fewer than two values have `MIN_ROWS` rows.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes most of a second
+
     rows = np.sort(np.random.default_rng([seed, 6]).permutation(np.flatnonzero(code >= 0))[:MAX_ROWS])
     values = np.unique(code[rows])
     big = [v for v in values if (code[rows] == v).sum() >= MIN_ROWS]

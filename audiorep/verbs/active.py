@@ -15,7 +15,7 @@ from audiorep.active.loop import Point, Scene, check_batches, full_score, simula
 from audiorep.active.network import Setting
 from audiorep.active.picture import draw_curves
 from audiorep.active.scene import embeddings, minutes_of, open_corpus, standardise
-from audiorep.composing import compose, options
+from audiorep.active.settings import named, number
 from audiorep.console import console, progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import MULTI_LABEL, SINGLE_LABEL
@@ -93,26 +93,6 @@ def strategies_of(cfg: DictConfig) -> dict[str, Selector]:
     return {str(cfg.chosen.selector): chosen} | {
         str(name): named(str(name), "beside") for name in cfg.beside if name != cfg.chosen.selector
     }
-
-
-def named(name: str, key: str) -> Selector:
-    """The selector of that name, with its defaults."""
-    if name not in options("selector"):
-        raise AudiorepError(f"{key}={name} is no strategy; there are: {', '.join(options('selector'))}")
-    with build.plain_errors():
-        made: Selector = instantiate(compose("active", ["corpus=none", f"selector={name}"]).selector)
-    return made
-
-
-def number(cfg: DictConfig, name: str, otherwise: int) -> int:
-    """A setting that may be `auto`."""
-    value = cfg[name]
-    if value == "auto":
-        log.info("%s=%d", name, otherwise)
-        return otherwise
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise AudiorepError(f"{name}={value}: a whole number or auto is needed")
-    return value
 
 
 def figures(table: pd.DataFrame) -> dict[str, float]:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig
 
 from audiorep import build
 from audiorep.active.scene import embeddings, open_corpus, standardise
+from audiorep.active.settings import named, number
 from audiorep.composing import compose
 from audiorep.data.manifest import read_corpus
 from audiorep.errors import AudiorepError
@@ -26,7 +27,6 @@ from audiorep.label.exchange import clips_of, import_labels
 from audiorep.label.guard import check_address
 from audiorep.label.store import Store, open_store
 from audiorep.label.told import Settings, Told
-from audiorep.verbs.active import named, number
 
 log = logging.getLogger(__name__)
 

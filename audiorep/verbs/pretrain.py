@@ -15,7 +15,6 @@ from audiorep.evaluate.shortcut import nuisance_columns
 from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, count_parameters, save_model
 from audiorep.processes import own_folder, together
-from audiorep.rehearsal import fit_or_rehearse
 from audiorep.training import (
     LEFT_BEHIND,
     Failures,
@@ -27,6 +26,7 @@ from audiorep.training import (
     read_curves,
     settle_pace,
 )
+from audiorep.trial import fit_or_rehearse
 from audiorep.verbs.evaluate import check_evaluation, report_and_score
 
 log = logging.getLogger(__name__)

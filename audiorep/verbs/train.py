@@ -22,7 +22,6 @@ from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.objectives.base import Objective
 from audiorep.processes import own_folder, together
-from audiorep.rehearsal import fit_or_rehearse
 from audiorep.tasks.base import Task, Trained
 from audiorep.training import (
     LEFT_BEHIND,
@@ -34,6 +33,7 @@ from audiorep.training import (
     settle_pace,
 )
 from audiorep.transfer import Transfer
+from audiorep.trial import fit_or_rehearse
 from audiorep.verbs.evaluate import trained_on_test
 from audiorep.verbs.pretrain import facts
 from audiorep.verdict import ANSWERS
