@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Mlp(nn.Module):
@@ -42,3 +43,11 @@ class Identity(nn.Module):
 
     def forward(self, x: Float[Tensor, "b d_in"]) -> Float[Tensor, "b d_in"]:
         return x
+
+
+class UnitLinear(nn.Linear):
+    """``W x / |x| + b``: a linear layer that hears the direction of an embedding [b d], not its length, in which loudness
+    may stand."""
+
+    def forward(self, input: Float[Tensor, "*b d"]) -> Float[Tensor, "*b c"]:
+        return super().forward(F.normalize(input, dim=-1))

@@ -19,10 +19,11 @@ from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.files import write_bytes, write_json
 from audiorep.frontend import FrontEnd
+from audiorep.heads import UnitLinear
 from audiorep.onnx_model import onnx_config
 from audiorep.types import Spec, Wave
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the model folder; older ones are brought up to it, newer ones refused."""
 
 
@@ -31,7 +32,12 @@ def _with_framewise(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "framewise": False}
 
 
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_framewise}
+def _with_unit_length(config: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 knew classifiers of embeddings as they are only."""
+    return {**config, "unit_length": False}
+
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with_framewise, 2: _with_unit_length}
 """From the config of a version to that of the next."""
 
 ALLOWED = frozenset(
@@ -164,6 +170,7 @@ def save_model(model: Model, parts: Mapping[str, Any], info: ModelInfo, folder: 
         "embedding_dim": model.encoder.dim,
         "classes": list(info.classes),
         "framewise": model.framewise,
+        "unit_length": isinstance(model.classifier, UnitLinear),
         **parts,
         "training": dict(info.training),
     }
@@ -194,7 +201,8 @@ def load_model(
     config = read_config(path, key)
     found, info, parts = made(config, path / "config.json")
     if config["classes"]:
-        found.classifier = nn.Linear(found.encoder.dim, len(config["classes"]))
+        head = UnitLinear if config["unit_length"] else nn.Linear
+        found.classifier = head(found.encoder.dim, len(config["classes"]))
     try:
         found.load_state_dict(load_file(path / "model.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:

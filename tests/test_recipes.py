@@ -4,9 +4,11 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
 from audiorep.cli import main
 from audiorep.errors import AudiorepError
+from audiorep.model import load_model
 from audiorep.overrides import words
 
 QUICK = "split.folds=3 data.batch_size=16 trainer.max_steps=3 logger=none"
@@ -66,17 +68,21 @@ def test_a_recipe_runs_leaves_its_rounds_and_does_nothing_twice(name, keys, firs
     assert rounds(out) == found and made == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
 
 
-@pytest.mark.parametrize("name", ["label_propagation", "pseudo_label_rounds"])
-def test_a_frozen_encoder_leaves_a_classifier_that_says_what_the_table_says(name, asked, toy_corpus, tmp_path):
+@pytest.mark.parametrize("name, unit", [("label_propagation", True), ("pseudo_label_rounds", False)])
+def test_a_frozen_encoder_leaves_a_classifier_that_says_what_the_table_says(name, unit, asked, toy_corpus, tmp_path):
     pretrained, out = tmp_path / "pretrained", tmp_path / "out"
     with pytest.raises(SystemExit) as ended:
         main(["pretrain", f"corpus={toy_corpus}", f"out={pretrained}", *words(QUICK), "evaluation.protocol=[]"])
     assert not ended.value.code
-    keys = ["rounds=1"] if name == "pseudo_label_rounds" else []
+    keys = [f"unit_length={unit}".lower(), *(["rounds=1"] if name == "pseudo_label_rounds" else [])]
     assert run(name, *asked, *keys, f"init={pretrained}", f"out={out}") == 0
     metrics = json.loads((out / "classifier" / "metrics.json").read_text())
     assert (out / "classifier" / "thresholds.json").exists()
     assert metrics["test/cmap"] == pytest.approx(rounds(out)[-1]["test/cmap"], abs=1e-6)
+    model, _, _ = load_model(out / "classifier")
+    z = torch.randn(3, model.encoder.dim)
+    seen = z / z.square().sum(1, keepdim=True).sqrt() if unit else z
+    assert torch.allclose(model.classifier(z), seen @ model.classifier.weight.T + model.classifier.bias, atol=1e-4)
 
 
 def test_guesses_stay_on_the_training_side_and_true_test_labels_are_never_learned(asked, tmp_path, toy_corpus):

@@ -30,6 +30,7 @@ from audiorep.evaluate.predictions import write_predictions
 from audiorep.evaluate.probe import linear_layer, linear_scores
 from audiorep.evaluate.protocol import Sides
 from audiorep.files import atomic, read_json, write_json, write_text
+from audiorep.heads import UnitLinear
 from audiorep.known import Known, what_is_known
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.overrides import quoted, words
@@ -211,19 +212,23 @@ def started(task: Task, init: str) -> tuple[DictConfig, Model, ModelInfo, dict[s
 
 
 def keep_linear(
-    task: Task, init: str | None, x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], what: str
+    task: Task, cfg: DictConfig, x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], what: str
 ) -> None:
     """A pretrained encoder with a linear layer, fitted to the embeddings of the rows with a label, as a classifier folder.
 
     Standardising is folded into the layer: ``W' = W / sigma``, ``b' = b - W' mu``. Nothing is left without an encoder.
+
+    Args:
+        cfg: of the recipe: `init`, and `unit_length` as the embeddings were made.
     """
+    init = cfg.init
     if init is None:
         log.info("mel statistics are no encoder: no classifier is kept; name a pretrained model with init=FOLDER")
         return
-    cfg, model, info, parts = started(task, init)
+    as_trained, model, info, parts = started(task, init)
     rows = np.flatnonzero(labels >= 0)
     weight, bias = linear_layer(x[rows], labels[rows], len(task.known.classes))
-    head = nn.Linear(x.shape[1], len(bias))
+    head = (UnitLinear if cfg.unit_length else nn.Linear)(x.shape[1], len(bias))
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias))
@@ -236,7 +241,7 @@ def keep_linear(
         "classes": task.known.classes,
         "multilabel": False,
         "split": task.corpus.split.description,
-        "split_settings": OmegaConf.to_container(cfg.split),
+        "split_settings": OmegaConf.to_container(as_trained.split),
         "labels_used": True,
         "labelled_rows": len(task.known.train),
         "guessed_rows": int((task.given[rows] < 0).sum()),
@@ -246,15 +251,20 @@ def keep_linear(
         "audiorep": __version__,
     }
     folder = task.out / "classifier"
-    told = ModelInfo(info.sample_rate_hz, cfg.window.length_s, cfg.window.outside, tuple(task.known.classes), training)
+    window = as_trained.window
+    told = ModelInfo(info.sample_rate_hz, window.length_s, window.outside, tuple(task.known.classes), training)
     folder.mkdir(parents=True, exist_ok=True)
     save_model(model.eval(), parts, told, folder)
-    keep_golden(build.make_windows(cfg, task.corpus, task.corpus.split.train), folder, task.seed)
-    judge(cfg, task.corpus, task.known, model, told, [*task.corpus.notes, *task.known.notes], folder)
+    keep_golden(build.make_windows(as_trained, task.corpus, task.corpus.split.train), folder, task.seed)
+    judge(as_trained, task.corpus, task.known, model, told, [*task.corpus.notes, *task.known.notes], folder)
 
 
-def embeddings(task: Task, init: str | None) -> Float[np.ndarray, "n d"]:
-    """Embeddings of all rows by a pretrained model, or mel statistics where there is none; 0 where nothing is decoded."""
+def embeddings(task: Task, init: str | None, unit_length: bool = False) -> Float[np.ndarray, "n d"]:
+    """Embeddings of all rows by a pretrained model, or mel statistics where there is none; 0 where nothing is decoded.
+
+    Args:
+        unit_length: divided by their length, so that direction alone counts.
+    """
     if init is None:
         cfg = compose("train", [quoted(f"corpus={task.path}"), *task.overrides])
         cfg.window.outside = "context" if cfg.window.outside == "auto" else cfg.window.outside
@@ -268,7 +278,8 @@ def embeddings(task: Task, init: str | None) -> Float[np.ndarray, "n d"]:
     windows = build.make_windows(cfg, task.corpus)
     with progress_bar("embedding") as progress:
         said = predict(model, windows, progress=progress, workers=build.workers_for(cfg, windows))
-    return np.nan_to_num(said.mel if init is None else said.embedding).astype(float)
+    x = np.nan_to_num(said.mel if init is None else said.embedding).astype(float)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) if unit_length else x
 
 
 def judged(task: Task, p: Float[np.ndarray, "n c"], prefix: str = "test") -> dict[str, float]:

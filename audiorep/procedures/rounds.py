@@ -61,7 +61,7 @@ def pretrain_finetune(cfg: DictConfig) -> None:
 def pseudo_label_rounds(cfg: DictConfig) -> None:
     """Learn, label what is sure, learn again; with one learner or an ensemble of them."""
     task = open_task(cfg)
-    x = embeddings(task, cfg.init) if cfg.frozen else None
+    x = embeddings(task, cfg.init, cfg.unit_length) if cfg.frozen else None
     fit = learner(cfg, task, x)
     if cfg.ensemble is not None:
         fit = instantiate(cfg.ensemble)(fit, seed=task.seed)
@@ -77,7 +77,7 @@ def pseudo_label_rounds(cfg: DictConfig) -> None:
     keep_predictions(task, said)
     write_manifest(task, last, (last >= 0).astype(np.int64), task.out / "labels.csv")
     if x is not None and cfg.classifier:
-        keep_linear(task, cfg.init, x, last, "pseudo_label_rounds")
+        keep_linear(task, cfg, x, last, "pseudo_label_rounds")
     report(task.out, "pseudo-labels in rounds", rows)
 
 
@@ -158,7 +158,7 @@ def views_of(cfg: DictConfig, task: Task) -> tuple[np.ndarray, np.ndarray]:
 def label_propagation(cfg: DictConfig) -> None:
     """Labels spread along a graph of nearest embeddings; then a classifier learns from all that was reached."""
     task = open_task(cfg)
-    x = embeddings(task, cfg.init)
+    x = embeddings(task, cfg.init, cfg.unit_length)
     side = np.sort(task.corpus.split.train)
     z = (x - x[side].mean(0)) / np.maximum(x[side].std(0), 1e-6)
     p = np.zeros((len(x), len(task.known.classes)))
@@ -178,5 +178,5 @@ def label_propagation(cfg: DictConfig) -> None:
         {"learned from": "propagated labels", **guessed(task, labels), **judged(task, spread)},
     ]
     if cfg.frozen and cfg.classifier:
-        keep_linear(task, cfg.init, x, labels, "label_propagation")
+        keep_linear(task, cfg, x, labels, "label_propagation")
     report(task.out, "label propagation", rows)

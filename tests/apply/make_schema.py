@@ -7,6 +7,7 @@ A later audiorep must read it and say the same of its golden clip. Never make on
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from audiorep.compress import Compress, FixedNorm, Log
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.frame_cnn import FrameCnn
 from audiorep.frontend import Mel
+from audiorep.heads import UnitLinear
 from audiorep.model import SCHEMA, Model, ModelInfo, save_model
 
 FRONTEND = {"win_s": 0.032, "hop_s": 0.01, "bands": 32}
@@ -53,17 +55,29 @@ def model_of(encoder: torch.nn.Module, framewise: bool) -> Model:
     return model.eval()
 
 
-def without_framewise(config: dict) -> dict:
-    return {name: value for name, value in config.items() if name != "framewise"} | {"audiorep_schema": 1}
+def of_unit_length() -> tuple[Model, dict]:
+    model, encoder = of_windows()
+    head = UnitLinear(model.encoder.dim, len(CLASSES))
+    head.load_state_dict(model.classifier.state_dict())
+    model.classifier = head
+    return model, encoder
 
 
-WRITTEN = {1: (of_windows, without_framewise), 2: (of_frames, dict)}
+def without(version: int, *names: str) -> Callable[[dict], dict]:
+    return lambda config: {k: v for k, v in config.items() if k not in names} | {"audiorep_schema": version}
+
+
+WRITTEN = {
+    1: (of_windows, without(1, "framewise", "unit_length")),
+    2: (of_frames, without(2, "unit_length")),
+    3: (of_unit_length, dict),
+}
 """By version: a model that it can hold, and from the config of the present version to that of the version."""
 
 
 def main(version: int) -> None:
     out = Path(__file__).parent / f"schema_{version}"
-    if out.exists() or SCHEMA != 2:
+    if out.exists() or SCHEMA != 3:
         raise SystemExit(f"{out} is there, or the present code writes version {SCHEMA}: add a way to write {version}")
     torch.manual_seed(version)
     make, as_then = WRITTEN[version]

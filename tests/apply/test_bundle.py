@@ -103,18 +103,20 @@ def test_every_form_of_a_model_says_the_same_of_its_golden_clip(made):
             older = folder.parent / "older"
             older.mkdir()
             shutil.copy(folder / "model.safetensors", older)
-            write_json(older / "config.json", {name: value for name, value in config.items() if name != "framewise"})
+            new = ("framewise", "unit_length")
+            write_json(older / "config.json", {name: value for name, value in config.items() if name not in new})
             said["version 1"] = load_model(older)[0](one)
     for name, outputs in said.items():
         for found, value in zip(outputs, wanted, strict=True):
             assert np.linalg.norm(np.asarray(found)[0] - value) < 1e-5 * np.linalg.norm(value), name
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_models_of_all_versions_load_and_say_what_they_said(version):
     folder = HERE / f"schema_{version}"
     config = json.loads((folder / "config.json").read_text())
     assert config["audiorep_schema"] == version and ("framewise" in config) == (version > 1)
+    assert config.get("unit_length", False) == (version == 3)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 100_000
     model, info, _ = load_model(folder)
     wave, rate = soundfile.read(folder / "golden.wav", dtype="float32")
