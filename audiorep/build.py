@@ -43,6 +43,9 @@ PARTS = ("frontend", "compress", "encoder")
 TRAINED = "trained"
 """The value of a setting of the split that is to be as it was when the model was trained."""
 
+BATCH = 128
+"""Windows of a batch, where nothing else is said and there are as many rows."""
+
 FRAMES_A_WINDOW = 96
 HOP_BOUNDS_S = (0.0005, 0.010)
 
@@ -103,9 +106,20 @@ def open_corpus(cfg: DictConfig, out: Path | None = None, must_split: bool = Tru
         notes.append(split.leak_report)
     for note in notes:
         log.warning("%s", note)
+    settle_batch(cfg, len(split.train))
     with progress_bar("comparing with the store") as progress:
         store = find_store(cfg.corpus, cfg.data.store, list(manifest.files), progress)
     return Corpus(manifest, split, classes, truth, notes, store)
+
+
+def settle_batch(cfg: DictConfig, rows: int) -> None:
+    """`data.batch_size=auto`: `BATCH` windows, or one of each row of the training side where there are fewer rows."""
+    if cfg.data.batch_size != "auto":
+        return
+    processes = cfg.trainer.get("devices", 1) * cfg.trainer.get("nodes", 1)
+    cfg.data.batch_size = max(2, min(BATCH, rows) // processes) * processes
+    if cfg.data.batch_size < BATCH:
+        log.info("batches of %d windows, as the training side has %d rows", cfg.data.batch_size, rows)
 
 
 def fill_in_auto(cfg: DictConfig, manifest: Manifest) -> DictConfig:

@@ -74,7 +74,7 @@ def wanted_processes(cfg: DictConfig) -> int:
         if not isinstance(cfg.trainer[name], int) or cfg.trainer[name] < 1:
             raise AudiorepError(f"trainer.{name}={cfg.trainer[name]}: a whole number from 1 is needed")
     count = cfg.trainer.devices * cfg.trainer.nodes
-    if cfg.data.batch_size % count:
+    if cfg.data.batch_size != "auto" and cfg.data.batch_size % count:
         raise AudiorepError(
             f"data.batch_size={cfg.data.batch_size} must be a multiple of the {count} processes that share it"
         )

@@ -15,6 +15,7 @@ from test_cli import TINY, refused, run
 from toy import RATE_HZ, tone
 
 from audiorep import cli, composing
+from audiorep.build import BATCH
 from audiorep.catalogue import entries, markdown
 from audiorep.checkpoint import Checkpoint
 from audiorep.composing import compose
@@ -33,7 +34,14 @@ EXPERIMENTS = sorted(str(p.relative_to("configs/experiment"))[:-5] for p in Path
 def test_every_experiment_makes_an_objective(experiment):
     cfg = compose("pretrain", ["corpus=x", "out=x", f"experiment={experiment}", "frontend.sample_rate_hz=8000"])
     objective = instantiate(cfg.objective, encoder=instantiate(cfg.encoder))
-    objective.prepare(Setting(10**6, cfg.data.batch_size, {"global": 2, "local": 2}, epochs=9.0))
+    objective.prepare(
+        Setting(
+            10**6,
+            BATCH if cfg.data.batch_size == "auto" else cfg.data.batch_size,
+            {"global": 2, "local": 2},
+            epochs=9.0,
+        )
+    )
     assert experiment in ("small", "gpu") or experiment == f"large/{cfg.chosen.objective}"
 
 
