@@ -12,7 +12,7 @@ from typing import Any
 
 from audiorep import __version__
 from audiorep.composing import compose, configs, nearest, options, recipes
-from audiorep.errors import AudiorepError
+from audiorep.errors import AudiorepError, Interrupted
 from audiorep.overrides import jobs, quoted, quoted_each
 
 VERBS = {
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = run(arguments[0], arguments[1:])
     except AudiorepError as error:
         print(f"audiorep: {error}", file=sys.stderr)
-        status = 2
+        status = 130 if isinstance(error, Interrupted) else 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise

@@ -82,6 +82,8 @@ def explain(config: str, error: Exception, hydra_compose: Any) -> str:
         if (configs() / name).is_dir():
             return f"{name}=: the chosen objective has no such part; those that have it: {', '.join(with_part(name))}"
         return f"there is no key '{name}'{nearest(name, known)}; --help lists them"
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{several[1]}: a comma makes several values, for -m; numbers have a point (0.2), lists brackets ([a,b])"
     return text.splitlines()[0]
 
 

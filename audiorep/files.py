@@ -12,6 +12,14 @@ from typing import Any
 
 from audiorep.errors import AudiorepError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LEFT = {"quarantine.csv"}
+"""What a run that was refused may have left in its folder."""
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -107,7 +115,7 @@ def output_folder(out: str | Path, *, resume: bool = False, overwrite: bool = Fa
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise AudiorepError(f"out={folder} is a file: name a folder")
-    if not resume and not overwrite and folder.exists() and any(folder.iterdir()):
+    if not resume and not overwrite and folder.exists() and any(path.name not in LEFT for path in folder.iterdir()):
         raise AudiorepError(
             f"out={folder} is not empty: choose another out=, or resume=true to go on where it stopped, "
             "or overwrite=true to write over it"
@@ -116,4 +124,34 @@ def output_folder(out: str | Path, *, resume: bool = False, overwrite: bool = Fa
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AudiorepError(f"cannot make the folder out={folder}: {error.strerror or error}") from error
+    keep_others_out(folder)
     return folder
+
+
+HELD: dict[Path, int] = {}
+"""Folders that this process writes to, and the descriptors that hold them, until it ends."""
+
+
+def keep_others_out(folder: Path) -> None:
+    """Hold a folder until this process ends, whatever ends it.
+
+    Where the system knows no such locks (Windows, some network drives), nothing is held.
+
+    Raises:
+        AudiorepError: another process holds it.
+    """
+    place = folder.resolve()
+    if fcntl is None or place in HELD:
+        return
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AudiorepError(
+            f"out={folder}: another audiorep is writing there: wait for it, or choose another out="
+        ) from None
+    except OSError:
+        os.close(descriptor)
+        return
+    HELD[place] = descriptor

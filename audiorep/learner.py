@@ -106,6 +106,7 @@ class Learner(L.LightningModule):
         self.on_failed, self.embed, self.rates, self.sharded = on_failed, embed, rates, sharded
         self.step = 0
         self.strikes: dict[str, int] = {}
+        self.began, self.earlier = now(), (0.0, 0.0)
         self.shown: dict[str, float] = {}
         self.clock = (0, time.monotonic())
         split_batches(objective, accumulate)
@@ -304,6 +305,7 @@ class Learner(L.LightningModule):
             "optimizers": [whole(optimizer.optimizer.state_dict()) for optimizer in as_list(self.optimizers())],
             "schedules": [schedule.state_dict() for schedule in as_list(self.lr_schedulers())],
             "strikes": dict(self.strikes),
+            "spent": tuple(a + b - c for a, b, c in zip(self.earlier, now(), self.began, strict=True)),
         }
 
     def save(self) -> None:
@@ -321,6 +323,12 @@ class Learner(L.LightningModule):
         for schedule, content in zip(as_list(self.lr_schedulers()), state["schedules"], strict=True):
             schedule.load_state_dict(content)
         self.strikes = dict(state["strikes"])
+        self.earlier = tuple(state["spent"])
+
+
+def now() -> tuple[float, float]:
+    """Seconds by the wall's clock and by the processor's."""
+    return time.monotonic(), time.process_time()
 
 
 def shortened(batch: Batch, count: int) -> Batch:

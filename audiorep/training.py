@@ -26,7 +26,7 @@ from audiorep.data.windows import Windows
 from audiorep.data.words import count_texts
 from audiorep.distributed import rank, world
 from audiorep.encoders.base import Encoder
-from audiorep.errors import AudiorepError
+from audiorep.errors import AudiorepError, Interrupted
 from audiorep.evaluate.embedding import embed_rows, extract_with
 from audiorep.files import write_text
 from audiorep.learner import Learner
@@ -303,7 +303,7 @@ def fit(
         except SystemExit:  # Lightning's answer to Ctrl-C
             if not learner.sharded:  # the parts of others would be needed, and these may have ended
                 learner.save()
-            raise AudiorepError(f"interrupted at step {learner.step}; go on with resume=true out={cfg.out}") from None
+            raise Interrupted(f"interrupted at step {learner.step}; go on with resume=true out={cfg.out}") from None
     unshard(learner.objective)
     learner.eval().cpu()
 

@@ -25,6 +25,7 @@ from audiorep.data.manifest import write_manifest
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
 from audiorep.frontend import Mel
+from audiorep.learner import Learner
 from audiorep.model import Model, ModelInfo, save_model
 from audiorep.overrides import jobs, quoted_each
 
@@ -107,6 +108,27 @@ def test_evaluate_a_saved_model_gives_the_same_scores(trained, toy_corpus, tmp_p
     assert run("evaluate", f"model={trained}", f"corpus={toy_corpus}", f"out={out}", *keys) == 0
     a, b = (json.loads((folder / "metrics.json").read_text()) for folder in (trained, out))
     assert a == pytest.approx(b, rel=1e-6)
+
+
+def test_ctrl_c_ends_with_130_and_the_time_before_it_is_not_forgotten(toy_corpus, tmp_path, monkeypatch, capsys):
+    keys = [f"corpus={toy_corpus}", *TINY, "trainer.max_steps=6", "evaluation.protocol=[]", f"out={tmp_path / 'run'}"]
+    step, done = Learner.training_step, [0]
+
+    def stopped(self, *given):
+        done[0] += 1
+        if done[0] == 4:
+            self.began = (self.began[0] - 1000.0, self.began[1])  # as if it had taken so long
+            raise KeyboardInterrupt
+        return step(self, *given)
+
+    monkeypatch.setattr(Learner, "training_step", stopped)
+    assert run("pretrain", *keys) == 130
+    assert "interrupted at step 3; go on with resume=true" in capsys.readouterr().err
+    monkeypatch.undo()
+    for _ in range(2):  # also where nothing is left to do
+        assert run("pretrain", *keys, "resume=true") == 0
+        told = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
+        assert 1000 < told["seconds"] < 1900
 
 
 def test_a_small_corpus_gets_smaller_batches_and_is_told(toy_corpus, tmp_path, capsys):
@@ -350,6 +372,8 @@ def test_recordings_without_labels_train_and_are_not_scored(toy_corpus, tmp_path
         (["pretrain", "corpus=CORPUS", "trainer.max_steps=0"], "at least one step"),
         (["pretrain", "corpus=CORPUS", "data.batch_size=0"], "data.batch_size=0"),
         (["pretrain", "corpus=CORPUS", "window.length_s=1s"], "a number or auto"),
+        (["pretrain", "corpus=CORPUS", "window.length_s=0,2"], "numbers have a point (0.2)"),
+        (["index", "recordings=nowhere", "out=x.csv"], "recordings=nowhere: no such file"),
         (["pretrain", "corpus=CORPUS", "window.channel=left"], "window.channel=left"),
         (["pretrain", "corpus=CORPUS", "frontend.scale=Slaney"], "say one of htk, slaney"),
     ],

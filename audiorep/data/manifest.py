@@ -6,6 +6,7 @@ table holds (split, site, individual, channel, low_hz ...), kept as it is.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +20,15 @@ from audiorep.errors import AudioError, AudiorepError
 from audiorep.files import atomic
 
 PATH_NAMES = ("path", "file", "filename", "file_name")
+MEANT = {
+    "start_s": ("start", "begin", "begin_s", "onset", "onset_s", "start_time", "begin_time", "start_seconds"),
+    "end_s": ("end", "stop", "stop_s", "offset", "offset_s", "end_time", "stop_time", "end_seconds"),
+    "label": ("labels",),
+}
+"""Columns that are missed where they are misspelt, and other names that people give them."""
+SLIP = 0.78
+"""Names at least so alike (difflib's ratio) are taken for slips: lable and label have .8."""
+
 PAST_END_TOLERANCE_S = 0.05
 """Annotations are often rounded; an end this little past the end of the file is cut, more is an error."""
 
@@ -86,6 +96,7 @@ def canonical(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     if not table.columns.is_unique:
         twice = table.columns[table.columns.duplicated()][0]
         raise AudiorepError(f"{source}: two columns are called '{twice}'; rename one of them")
+    look_for_slips(list(table.columns), source)
     path_name = next((name for name in PATH_NAMES if name in table.columns), None)
     if path_name is None:
         raise AudiorepError(
@@ -111,6 +122,23 @@ def canonical(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     table["group"] = _text(table, "group", None).where(lambda group: group != "", table["path"])
     first = ["path", "start_s", "end_s", "label", "group"]
     return table[first + [name for name in table.columns if name not in first]].reset_index(drop=True)
+
+
+def look_for_slips(columns: Sequence[str], source: Path) -> None:
+    """Refuse a column whose name is nearly that of one that is missing: rows would silently be other rows.
+
+    Raises:
+        AudiorepError: such a column; the message names both.
+    """
+    for name, others in MEANT.items():
+        if name in columns:
+            continue
+        near = [column for column in columns if column in others] or get_close_matches(name, columns, 1, SLIP)
+        if near and near[0] not in MEANT:
+            raise AudiorepError(
+                f"{source}: there is a column '{near[0]}' and none '{name}': if that is meant, rename it to '{name}'; if "
+                "not, give it a name that is less like it"
+            )
 
 
 def scan(frame: pd.DataFrame, progress: Progress | None = None, expanded: bool = False) -> Manifest:
@@ -164,6 +192,7 @@ def read_corpus(
     progress: Progress | None = None,
     time_expansion: float | None = None,
     expanded: bool = False,
+    key: str = "corpus",
 ) -> Manifest:
     """Read recordings and annotations in any known format, and scan the files.
 
@@ -173,10 +202,11 @@ def read_corpus(
         annotations: where the annotations are if not beside the recordings.
         time_expansion: how many times all recordings are slowed down, where the table does not say; None: as GUANO tells.
         expanded: see `scan`.
+        key: the setting that named it, for messages.
     """
     source = Path(corpus).expanduser().resolve()
     if not source.exists():
-        raise AudiorepError(f"corpus={corpus}: no such file or folder")
+        raise AudiorepError(f"{key}={corpus}: no such file or folder")
     beside = Path(annotations).expanduser().resolve() if annotations is not None else None
     if beside is not None and not beside.exists():
         raise AudiorepError(f"annotations={annotations}: no such file or folder")

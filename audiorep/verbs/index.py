@@ -23,7 +23,13 @@ def index(cfg: DictConfig) -> None:
         raise AudiorepError(f"out={out} exists: choose another name, or overwrite=true")
     with progress_bar("reading headers") as progress:
         manifest = read_corpus(
-            cfg.recordings, instantiate(cfg.format), cfg.annotations, progress, cfg.time_expansion, cfg.expanded
+            cfg.recordings,
+            instantiate(cfg.format),
+            cfg.annotations,
+            progress,
+            cfg.time_expansion,
+            cfg.expanded,
+            "recordings",
         )
     infos = [manifest.files[path] for path in manifest.frame["path"]]
     frame = add_recorded(manifest.frame.assign(rate_hz=[info.rate_hz for info in infos]))
@@ -38,8 +44,11 @@ def index(cfg: DictConfig) -> None:
             "%d left out, the first: %s: %s; all in %s", len(manifest.quarantined), first.path, first.reason, beside
         )
     labelled = frame["label"] != ""
+    classes = sorted(frame.loc[labelled, "label"].unique())
     log.info(
         "wrote %s: %d rows, %d labelled with %d classes, %d recordings, %.2f h, %d groups",
-        out, len(frame), labelled.sum(), frame.loc[labelled, "label"].nunique(), len(manifest.files),
+        out, len(frame), labelled.sum(), len(classes), len(manifest.files),
         sum(info.duration_s for info in manifest.files.values()) / 3600, frame["group"].nunique(),
     )  # fmt: skip
+    if classes:
+        log.info("the classes: %s", ", ".join(classes[:12]) + (" ..." if len(classes) > 12 else ""))

@@ -62,8 +62,8 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
     fill_backgrounds(cfg, corpus, learner, windows, rows)
     if not fit_or_rehearse(cfg, learner, windows, model, len(corpus.manifest)):
         return {}
-    trained_s, trained_cpu_s = time.monotonic() - began, time.process_time() - began_cpu
-    training = facts(cfg, corpus, windows, learner, model, trained_s, trained_cpu_s) | learner.objective.facts
+    spent = time.monotonic() - began, time.process_time() - began_cpu
+    training = facts(cfg, corpus, windows, learner, model, *spent) | learner.objective.facts
     info = ModelInfo(cfg.frontend.sample_rate_hz, cfg.window.length_s, cfg.window.outside, (), training)
     save_model(model, build.model_parts(cfg), info, out)
     keep_golden(windows, out, cfg.seed)
@@ -85,7 +85,7 @@ def facts(
     seconds: float,
     cpu_seconds: float,
 ) -> dict[str, Any]:
-    """What was trained on what; for the model card and the report."""
+    """What was trained on what, for the model card and the report; seconds are of this start, earlier ones are added."""
     return {
         "corpus": str(cfg.corpus),
         "objective": cfg.chosen.objective,
@@ -103,8 +103,8 @@ def facts(
         "batch_size": int(cfg.data.batch_size),
         "precision": cfg.trainer.precision,
         "seed": int(cfg.seed),
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(cpu_seconds, 1),
+        "seconds": round(learner.earlier[0] + seconds, 1),
+        "cpu_seconds": round(learner.earlier[1] + cpu_seconds, 1),
         "audiorep": __version__,
         "torch": str(torch.__version__),
     }

@@ -145,7 +145,10 @@ def test_too_few_labels_hold_nothing_out_and_the_reason_names_the_number():
     rows, truth, group = labelled()
     fit, held, reason = hold_out(rows, truth, group, 3, 0.2, 30)
     assert fit.tolist() == rows.tolist() and not len(held)
-    assert reason == "60 labels leave fewer than calibration.least=30 to calibrate on"
+    assert (
+        reason
+        == "calibration.fraction=0.2 of 60 labels is 12, fewer than calibration.least=30; so there will be no thresholds"
+    )
     assert not len(hold_out(rows[:0], truth, group, 3, 0.2, 0)[1])
     assert not len(hold_out(rows, truth, group, 3, 0.0, 0)[1])
 

@@ -234,6 +234,19 @@ def test_class_folders_give_the_folders_name_as_label(tmp_path):
     assert rows_of(manifest) == [("1.wav", 0, 2, "owl"), ("2.wav", 0, 2, "owl"), ("1.wav", 0, 2, "wren")]
 
 
+@pytest.mark.parametrize(
+    "names, classes",
+    [(("2012-03-23", "2012-03-26"), False), (("120323", "night_120326"), False), (("2011", "2012"), False),
+     (("2012-03-23", "owl"), True), (("0", "1"), True), (("12", "13"), True), (("song1", "song2"), True)],
+)  # fmt: skip
+def test_folders_of_days_are_no_classes(tmp_path, names, classes):
+    for name in names:
+        wav(tmp_path / name / "1.wav")
+    manifest = read_corpus(tmp_path, auto())
+    assert manifest.frame["label"].tolist() == (list(names) if classes else ["", ""])
+    assert manifest.frame["group"].nunique() == 2
+
+
 def test_recordings_are_unlabelled_and_grouped_by_folder(tmp_path):
     for name in ("day1/x/1.wav", "day1/x/2.wav", "day2/1.wav"):
         wav(tmp_path / name)

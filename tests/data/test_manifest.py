@@ -55,6 +55,30 @@ def test_tab_separated_tables_are_read(folder):
     assert manifest.frame["label"].tolist() == ["x, or y"]
 
 
+@pytest.mark.parametrize(
+    "header, right",
+    [
+        ("path,start,end_s,label", "start_s"),
+        ("path,start_s,stop,label", "end_s"),
+        ("path,onset_s,offset_s", "start_s"),
+        ("path,start_s,end_s,lable", "label"),
+        ("path,Labels", "label"),
+    ],
+)
+def test_a_misspelt_column_is_refused_and_not_passed_over(folder, header, right):
+    row = ",".join(["a.wav", "0.1", "0.5", "x"][: header.count(",") + 1])
+    assert f"and none '{right}': if that is meant, rename it" in error_of(folder, f"{header}\n{row}\n")
+
+
+def test_columns_that_are_like_others_are_kept_where_these_are_there(folder):
+    frame = read(folder, "path,start_s,end_s,label,start,labels,site\na.wav,0.1,0.5,x,noon,y,s\n").frame
+    assert frame.loc[0, ["start", "labels", "site"]].tolist() == ["noon", "y", "s"]
+
+
+def test_columns_between_semicolons_are_named_as_that(folder):
+    assert "separated by semicolons" in error_of(folder, "path;start_s;end_s\na.wav;0,1;0,5\n")
+
+
 @pytest.mark.parametrize("text", ["path,label\n", "path,start_s,end_s,label,group\n", "path,label\n\n\n"])
 def test_an_empty_table_is_named(folder, text):
     assert "no rows" in error_of(folder, text)

@@ -1,6 +1,7 @@
 """Folders of recordings: one folder a class, or just recordings."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def find_audio(folder: Path) -> list[Path]:
     return find_files(folder, EXTENSIONS)
 
 
+DATE = re.compile(r"\D*((19|20)\d{2}([-_. ]?\d{2}){0,5}|\d{6})\D*")
+"""A folder's name that is a year, a month, a day or a moment, and so no class: 2012, 2012-03, 20120323, night_120323."""
+
+
 class ClassFolders:
     """``corpus/CLASS/*.wav``: the folder's name is the label."""
 
@@ -45,7 +50,8 @@ class ClassFolders:
         if annotations is not None or not recordings.is_dir():
             return False
         parents = {path.parent for path in find_audio(recordings)}
-        return len(parents) >= 2 and all(parent.parent == recordings for parent in parents)
+        dates = all(DATE.fullmatch(parent.name) for parent in parents)
+        return len(parents) >= 2 and not dates and all(parent.parent == recordings for parent in parents)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
         rows = [(str(path), path.relative_to(recordings).parts[0]) for path in find_audio(recordings)]

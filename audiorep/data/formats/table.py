@@ -59,7 +59,12 @@ def read_any(path: Path) -> pd.DataFrame:
             texts = table.loc[:, [str(kind) == "str" for kind in table.dtypes]]
             texts.to_numpy(dtype=object)  # what is no UTF-8 is found here, not where it is first looked at
             return table
-        return read_text_table(path, SEPARATORS.get(path.suffix.lower(), ","))
+        separator = SEPARATORS.get(path.suffix.lower(), ",")
+        if len(header_of(path, separator)) == 1 < len(header_of(path, ";")):
+            raise ValueError(
+                "its columns are separated by semicolons; save it with commas, and with points in its numbers"
+            )
+        return read_text_table(path, separator)
     except Exception as error:  # of a broken Parquet file, whatever comes
         raise AudiorepError(f"{path}: not readable as a table: {error}".replace("\n", " ")) from error
 
