@@ -27,6 +27,9 @@ PALETTE = np.rint(255.0 * colormaps["magma"](np.arange(256))[:, :3]).astype(np.u
 WINDOW_PIXELS, LONGEST_WINDOW = 4, 8192
 """Length of the analysis window, in columns of the picture, and in samples at most."""
 
+SILENCE_DB = -120.0
+"""What digital silence is taken for; it is always black."""
+
 LOUDEST_DB = 0.995
 """The part of all points that lie below full brightness."""
 
@@ -97,7 +100,7 @@ def decibels(
     spectrum = torch.stft(torch.from_numpy(wave), size, hop, window=window, return_complex=True, center=False)
     hz, samples = np.linspace(low_hz, high_hz, height + 1), np.linspace(0.0, count, width + 1)
     found = loudest(loudest(spectrum.abs().square().numpy(), hz * size / rate_hz, 0), samples / hop - 0.5, 1)
-    return np.asarray(10.0 * np.log10(found + 1e-12))
+    return np.asarray(10.0 * np.log10(found + 10.0 ** (SILENCE_DB / 10.0)))
 
 
 def loudest(x: Float[np.ndarray, "f n"], edges: Float[np.ndarray, " k"], axis: int) -> Float[np.ndarray, "g m"]:
@@ -121,7 +124,7 @@ def spectrogram_png(
     high = nyquist if high_hz is None else min(nyquist, high_hz)
     low = min(max(0.0, low_hz), 0.95 * high)
     power = decibels(stretch, low, high, width, height)
-    top = float(np.quantile(power, LOUDEST_DB))
+    top = max(float(np.quantile(power, LOUDEST_DB)), SILENCE_DB + range_db)
     level = np.clip(1.0 + (power - top) / max(1.0, range_db), 0.0, 1.0)
     picture = Image.fromarray(np.rint(255.0 * level[::-1]).astype(np.uint8), "P")
     picture.putpalette(PALETTE)

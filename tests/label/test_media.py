@@ -161,7 +161,8 @@ def test_contrast_brightens_what_is_quiet(tmp_path):
 
 def test_silence_is_drawn_and_played(tmp_path):
     save(tmp_path, np.zeros(RATE_HZ))
-    assert picture(tmp_path, clip(0, RATE_HZ)).shape == (256, 800)
+    drawn = picture(tmp_path, clip(0, RATE_HZ))
+    assert drawn.shape == (256, 800) and not drawn.any()
     wave, rate = heard(tmp_path, clip(0, RATE_HZ))
     assert rate == RATE_HZ and not wave.any()
 
