@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from toy import RATE_HZ, tone
+from toy import PARTS, RATE_HZ, model_of, tone
 
 from audiorep.apply import rows as rows_module
 from audiorep.apply import search as search_module
@@ -24,20 +24,11 @@ from audiorep.apply.novelty import most_novel, novel_to, novel_within
 from audiorep.apply.query import Box, embed_query, query_of, query_windows, window_starts
 from audiorep.apply.search import distinct, find
 from audiorep.cli import main
-from audiorep.compress import Compress, FixedNorm, Log
 from audiorep.encoders.cnn import SmallCnn
 from audiorep.errors import AudiorepError
-from audiorep.frontend import Mel
-from audiorep.model import Model, ModelInfo, save_model
+from audiorep.model import ModelInfo, save_model
 
 WINDOW_S, HOP_S = 0.5, 0.25
-MEL = {"_target_": "audiorep.frontend.Mel", "sample_rate_hz": RATE_HZ, "win_s": 0.032, "hop_s": 0.01, "bands": 32}
-COMPRESS = {
-    "_target_": "audiorep.compress.Compress",
-    "compression": {"_target_": "audiorep.compress.Log"},
-    "norm": {"_target_": "audiorep.compress.FixedNorm"},
-}
-CNN = {"_target_": "audiorep.encoders.cnn.SmallCnn", "width": 8, "dim": 32}
 
 
 def run(*arguments: object) -> int:
@@ -389,12 +380,8 @@ def place(tmp_path_factory):
         for k in range(6):
             wave[k * RATE_HZ : k * RATE_HZ + RATE_HZ // 2] += tone((i + k) % 4, 10 * i + k)
         soundfile.write(folder / "recordings" / f"{i}.wav", wave, RATE_HZ, subtype="PCM_16")
-    frontend, compress = Mel(RATE_HZ, win_s=0.032, hop_s=0.01, bands=32), Compress(Log(), FixedNorm())
-    compress.fit(frontend(torch.from_numpy(np.stack([tone(k, 0) for k in range(4)]))))
     for name in ("model", "another"):
-        model = Model(frontend, compress, SmallCnn(width=8, dim=32)).eval()
-        parts = {"frontend": MEL, "compress": COMPRESS, "encoder": CNN}
-        save_model(model, parts, ModelInfo(RATE_HZ, WINDOW_S), folder / name)
+        save_model(model_of(SmallCnn(width=8, dim=32)), PARTS, ModelInfo(RATE_HZ, WINDOW_S), folder / name)
     keys = [f"recordings={folder / 'recordings'}", f"hop_s={HOP_S}", f"out={folder / 'e'}"]
     assert run("embed", f"model={folder / 'model'}", *keys) == 0
     return folder
