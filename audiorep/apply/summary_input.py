@@ -14,7 +14,7 @@ from audiorep.data.manifest import Format, Progress, canonical, read_corpus
 from audiorep.data.moments import wall_clock
 from audiorep.data.recordings import COLUMNS, NUMBERS, where_and_when
 from audiorep.errors import AudiorepError
-from audiorep.files import read_json
+from audiorep.files import is_file, read_json
 
 DETECTIONS, RECORDINGS, THRESHOLDS = "detections.parquet", "recordings.csv", "thresholds.json"
 
@@ -34,6 +34,9 @@ def read_annotated(
 ) -> Tables:
     """Annotations of any format; without `recordings` those that they name are what was listened to, and are opened.
 
+    A folder of annotations without sound is read beside the recordings where these are a folder. What the annotations name
+    and is not there is taken for the recording of its name, if one alone bears it: sound is not needed.
+
     Raises:
         AudiorepError: what cannot be read, or annotations without any label.
     """
@@ -45,12 +48,24 @@ def read_annotated(
         known = pd.concat([durations, known.drop(columns="duration_s", errors="ignore")])
         return labelled(manifest.frame, source), where_and_when(durations["path"].tolist(), known)
     source, beside = source.resolve(), None if annotations is None else annotations.resolve()
-    frame = canonical(format.read(source, beside), source)
+    apart = beside is None and source.is_dir() and recordings.is_dir() and not find_audio(source)
+    read = format.read(recordings.resolve(), source) if apart else format.read(source, beside)
+    frame = canonical(read, source)
     heard = read_recordings(recordings, frame, progress)
     heard["path"] = [str(Path(path).resolve()) for path in heard["path"]]  # as those of annotations are
+    frame["path"] = by_name(frame["path"], heard["path"])
     duration_s = frame["path"].map(heard.set_index("path")["duration_s"]).astype(float)
     whole = frame.assign(start_s=frame["start_s"].fillna(0.0), end_s=frame["end_s"].fillna(duration_s))
     return labelled(whole, source), heard
+
+
+def by_name(paths: pd.Series, known: pd.Series) -> pd.Series:
+    """Paths of files that are not there, as the known path of the same name, where one alone bears it; others as they are."""
+    names = pd.Series(known.to_numpy(object), [Path(path).name for path in known], dtype=object)
+    names = names[~names.index.duplicated(keep=False)]
+    stray = set(paths) - set(known)
+    lost = [path for path in stray if Path(path).name in names and not is_file(Path(path))]
+    return paths.replace({path: names[Path(path).name] for path in lost})
 
 
 def labelled(frame: pd.DataFrame, source: Path) -> pd.DataFrame:

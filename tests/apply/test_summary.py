@@ -1,6 +1,7 @@
 """Summaries against hours counted by hand and loops, intervals against simulations, and the command as a user types it."""
 
 import json
+import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from audiorep.apply.rates import bootstrap_bounds, intervals, poisson_bounds, qu
 from audiorep.apply.summary import PICTURES, summaries, summarise
 from audiorep.apply.summary_input import with_times
 from audiorep.cli import main
+from audiorep.data.formats import raven
 from audiorep.errors import AudiorepError
 
 DETECTIONS = ["path", "start_s", "end_s", "label", "score"]
@@ -423,6 +425,45 @@ def test_recordings_may_be_a_folder_or_a_table_without_the_sound(tmp_path, capsy
     (tmp_path / "rec" / "heard.csv").write_text("path,duration_s\nA_20230514_040000.wav,60\nA_20230514_070000.wav,60\n")
     assert run("summarise", *words, f"recordings={tmp_path / 'rec' / 'heard.csv'}") == 0
     assert pd.read_csv(tmp_path / "out" / "by_hour.csv")["hour"].tolist() == [4, 7]
+
+
+@pytest.mark.parametrize("sound", ["where it was", "moved", "gone"])
+def test_the_raven_tables_of_detect_find_their_recordings(tmp_path, sound):
+    """Tables in a folder of their own: by the path that they name, among recordings=, or with a table of recordings."""
+    calls = [(wav(tmp_path / "birds" / site / "20230514_060000.wav", 3.0), n) for n, site in enumerate("ab", 1)]
+    calls.append((wav(tmp_path / "birds" / "a" / "20230514_070000.wav", 3.0), 3))
+    wav(tmp_path / "birds" / "c" / "20230514_080000.wav", 3.0)  # where nothing was heard
+    rows = [(str(path), n + i / 100, n + 1.0, "owl", 0.9) for path, n in calls for i in range(n) if n < 3]
+    found = detected(*rows, (str(calls[2][0]), 0.5, 1.0, "owl", 0.9))
+    place = tmp_path / "detections" / "raven"
+    place.mkdir(parents=True)
+    raven.write(found, place, tmp_path / "birds")
+    words = [f"detections={place}", f"out={tmp_path / 'out'}", "overwrite=true"]
+    counts = {"a/20230514_060000.wav": 1, "b/20230514_060000.wav": 2, "a/20230514_070000.wav": 1}
+    root = tmp_path / "birds"
+    if sound == "where it was":
+        assert run("summarise", *words) == 0
+        assert heard_in(tmp_path / "out", root) == counts
+    if sound == "moved":
+        root = (tmp_path / "birds").rename(tmp_path / "elsewhere")
+    if sound == "gone":
+        shutil.rmtree(tmp_path / "birds")
+        table = tmp_path / "recordings.csv"
+        table.write_text(f"path,duration_s\n{calls[2][0]},3\nx/20230514_080000.wav,3\n")
+        shutil.rmtree(place / "b")
+        (place / "a" / "20230514_060000.Table.1.selections.txt").unlink()
+        assert run("summarise", *words, f"recordings={table}") == 0
+        assert heard_in(tmp_path / "out", root) == {"a/20230514_070000.wav": 1}
+        return
+    assert run("summarise", *words, f"recordings={root}") == 0
+    assert heard_in(tmp_path / "out", root) == counts
+    assert pd.read_csv(tmp_path / "out" / "by_recording.csv")["path"].nunique() == 4
+
+
+def heard_in(out: Path, root: Path) -> dict[str, int]:
+    table = pd.read_csv(out / "by_recording.csv")
+    table = table[table["calls"] > 0]
+    return {str(Path(path).relative_to(root)): calls for path, calls in zip(table["path"], table["calls"], strict=True)}
 
 
 def test_a_table_of_times_counts_before_all_else(detect_folder, tmp_path):
