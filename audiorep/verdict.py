@@ -177,7 +177,12 @@ def show(metrics: dict[str, float], found: Results) -> None:
         return
     wanted = found.thresholds["wanted_precision"]
     table = Table(
-        "class", "threshold", "precision", "recall", "calls", title=f"for a precision of {wanted:g}, on calibration rows"
+        "class",
+        "threshold",
+        "precision",
+        "recall",
+        "calls",
+        title=f"for a precision of {wanted:g}, on calibration rows",
     )
     for name, mark in list(marks.items())[:MOST_SHOWN]:
         figures = (f"{mark[key]:.3f}" for key in ("threshold", "precision", "recall"))

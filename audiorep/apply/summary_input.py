@@ -1,11 +1,12 @@
 """What a summary is made of: the folder that detect left, or annotations of any format, and the recordings behind them."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from audiorep.apply.evidence import Evidence, evidence_of
 from audiorep.data.formats.folders import find_audio
 from audiorep.data.formats.table import TABLES, read_any
 from audiorep.data.guano import blank
@@ -16,7 +17,8 @@ from audiorep.data.recordings import COLUMNS, NUMBERS, where_and_when
 from audiorep.errors import AudiorepError
 from audiorep.files import is_file, read_json
 
-DETECTIONS, RECORDINGS, THRESHOLDS = "detections.parquet", "recordings.csv", "thresholds.json"
+DETECTIONS, RECORDINGS, FACTS = "detections.parquet", "recordings.csv", "detect.json"
+THRESHOLDS = "thresholds.json"
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +174,21 @@ def with_times(recordings: pd.DataFrame, source: Path) -> pd.DataFrame:
     return out
 
 
-def read_precision(source: Path) -> Mapping[str, float | None]:
-    """The precision of each label at its threshold, from a model's ``thresholds.json``; None where there is none.
+def read_evidence(folder: Path, thresholds: Path | None) -> Evidence:
+    """What is known of the detector: by the ``detect.json`` in the folder that detect left, if it is one, and by a model's
+    ``thresholds.json`` or the folder that holds it, which counts before the thresholds that detect used.
+
+    Raises:
+        AudiorepError: no such file, or not of this form.
+    """
+    facts = read_json(folder / FACTS) if (folder / FACTS).is_file() else {}
+    if not isinstance(facts, dict):
+        raise AudiorepError(f"{folder / FACTS}: this is not what audiorep detect left there")
+    return evidence_of(None if thresholds is None else read_marks(thresholds), facts, folder if facts else None)
+
+
+def read_marks(source: Path) -> dict[str, Any]:
+    """The content of a ``thresholds.json``, as far as a summary needs it: its table ``classes``.
 
     Raises:
         AudiorepError: no such file, or not of this form.
@@ -182,4 +197,4 @@ def read_precision(source: Path) -> Mapping[str, float | None]:
     classes = content.get("classes") if isinstance(content := read_json(path), dict) else None
     if not isinstance(classes, dict) or not all(isinstance(one, dict) for one in classes.values()):
         raise AudiorepError(f"{path}: no thresholds of a model: there is no table 'classes' in it")
-    return {str(name): one.get("precision") for name, one in classes.items()}
+    return dict(content)

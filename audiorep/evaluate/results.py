@@ -183,7 +183,8 @@ def thresholds_of(
     calibration: Answers | None, temperature: float, classes: Sequence[str], precision: float
 ) -> tuple[dict[str, dict[str, float | int | None]], list[str]]:
     """For each class the lowest probability from which on the wanted precision is reached on the calibration rows, with
-    its precision and recall there, the calls it was chosen on and the rows that reach it; None where it cannot be had; and notes that say where.
+    its precision and recall there, the calls it was chosen on and the rows that reach it; None where it cannot be had; and
+    notes that say where.
     Where a row has one label, a threshold is not below ``1 / c``: a probability below chance is no reason to report a call,
     however few rows speak against it.
 
