@@ -166,21 +166,21 @@ def rests_on(found: Listened, evidence: Evidence) -> list[str]:
     judged = {name: of for name in heard_in(found) if (of := evidence.precision.get(name)) is not None}
     out = []
     few = [
-        f"{name} {'?' if of.positives is None else of.positives}"
+        f"{name} {'unknown' if of.positives is None else of.positives}"
         for name, of in judged.items()
         if of.positives is None or of.positives < FEW_CALLS
     ]
     if few:
         out.append(
-            f"The precision of {len(few)} label(s) rests on fewer than {FEW_CALLS} labelled calls that were kept back, or on "
-            f"nobody knows how many ({some(few, NAMED)}): of what is expected to be true believe the range, no number in it."
+            f"The precision of {len(few)} label(s) rests on fewer than {FEW_CALLS} labelled calls that were kept back "
+            f"({some(few, NAMED)}): of what is expected to be true believe the range, no number in it."
         )
     if judged and evidence.background is not True:
         why = "No background was" if evidence.background is False else "It is not told whether background was"
         out.append(
             f"{why} among the labelled clips by which the precision was judged. On continuous recordings false alarms come "
             "from sounds that were not among the labelled clips, and fewer detections may be right than even the range "
-            f"says: check some by ear, {review(evidence)}. Clips labelled noise in the corpus would have a say."
+            f"says: check some by ear with {review(evidence)}. Clips labelled noise in the corpus would have a say."
         )
     return out
 

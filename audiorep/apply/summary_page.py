@@ -22,7 +22,6 @@ NAMES = {
     "hour": "Hour of day",
     "week": "Week of",
     "calls": "Calls",
-    "calls_expected_true": "Expected true",
     "rate": "Calls per hour",
     "effort_h": "Hours listened",
     "recordings": "Recordings with call",
@@ -32,10 +31,17 @@ NAMES = {
     "first": "First",
     "last": "Last",
     "mean_score": "Mean score",
-    "precision": "Precision on the labelled clips kept back",
-    "positives": "Calls of it among these",
 }
 """Columns of the page, in this order, as far as a table has them."""
+
+WORTH = {
+    "label": "Label",
+    "calls": "Calls",
+    "calls_expected_true": "Expected true, if they are like those clips",
+    "precision": "Precision on the labelled clips kept back",
+    "positives": "Calls of it among those clips",
+}
+"""The same of the table that says what calls are worth: a number that holds under a condition stands beside it alone."""
 
 PARTS = ("recordings", "sites", "site_days")
 """Columns that are shown as so many of so many."""
@@ -61,7 +67,7 @@ def write_page(
     path: Path,
 ) -> None:
     """Write the page; every name in it may be a stranger's and is escaped."""
-    names = shown_labels(tables["summary"])
+    names, known = shown_labels(tables["summary"]), judged_labels(tables["summary"])
     text = html.render(
         "audiorep.apply",
         "summary.html",
@@ -78,9 +84,14 @@ def write_page(
         pictures=[{"about": one, "src": data_uri(one.path.read_bytes())} for one in pictures],
         timed=found.timed,
         files=[f"{name}.csv" for name in tables],
-        expected=bool(tables["summary"]["precision"].notna().any()),
+        worth=shown(known, "summary.csv", WORTH) if len(known) else None,
     )
     write_text(path, text)
+
+
+def judged_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """The labels of which a precision is known, those with most calls first."""
+    return table.dropna(subset="precision").sort_values(["calls", "label"], ascending=[False, True])
 
 
 def shown_totals(table: pd.DataFrame) -> Shown:
@@ -91,11 +102,11 @@ def shown_totals(table: pd.DataFrame) -> Shown:
     return replace(shown(ranked, "summary.csv"), silent=tuple(rows))
 
 
-def shown(table: pd.DataFrame, file: str) -> Shown:
-    """The columns of `NAMES` that hold something."""
+def shown(table: pd.DataFrame, file: str, names: Mapping[str, str] = NAMES) -> Shown:
+    """The columns of `names` that hold something."""
     cut = table.head(MOST_ROWS)
     columns: dict[str, Sequence[str]] = {}
-    for name, words in NAMES.items():
+    for name, words in names.items():
         cells = COLUMNS.get(name, plain)(cut, name) if name in cut or name == "rate" else []
         if any(cells):
             columns[words] = cells
