@@ -93,5 +93,28 @@ def test_python_and_the_command_report_and_refuse_the_same(classifier, tmp_path,
     assert str(error.value) in capsys.readouterr().err
 
 
+def test_detect_leaves_what_a_summary_must_know(classifier, tmp_path):
+    model = shutil.copytree(classifier, tmp_path / "model")
+    told = json.loads((model / "thresholds.json").read_text())
+    at = {"up": 0.3, "flat": None, "down": None, "trill": 0.3}
+    marks = {"precision": 1.0, "recall": 1.0, "positives": 5}
+    told["classes"] = {name: {"threshold": mark} | (marks if mark else {}) for name, mark in at.items()}
+    (model / "thresholds.json").write_text(json.dumps(told))
+    wave, out = tmp_path / "x.wav", tmp_path / "d"
+    soundfile.write(wave, np.concatenate([tone(i % 4, i) for i in range(8)]), RATE_HZ, subtype="FLOAT")
+    given = [f"model={model}", f"recordings={wave}", "leave_out=[trill]", "summary=true", f"out={out}"]
+    assert run("detect", *given) == 0
+    facts = json.loads((out / "detect.json").read_text())
+    assert facts["without_threshold"] == ["down", "flat"] and list(facts["thresholds"]) == ["up"]
+    assert facts["window_s"] == audiorep.load(model).window_s and facts["calibration"] == told
+    for folder, words in ((out / "summary", []), (tmp_path / "s", [f"detections={out}", f"out={tmp_path / 's'}"])):
+        assert not words or run("summarise", *words) == 0
+        table = pd.read_csv(folder / "summary.csv").set_index("label")
+        assert table["not_looked_for"].notna().to_dict() == {"up": False, "down": True, "flat": True}
+        assert np.isnan(table.loc["flat", "calls"]) and table.loc["up", "precision_low"] == pytest.approx(
+            0.478, abs=1e-3
+        )
+
+
 def test_the_classes_that_are_left_out_are_those_of_the_command():
     assert compose("detect", ["model=m", "recordings=r"]).leave_out == list(LEFT_OUT)
