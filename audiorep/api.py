@@ -2,21 +2,20 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import soxr
 from jaxtyping import Float
 
-from audiorep.apply.detect import Detector, Reporting, reporting_of
+from audiorep.apply.detect import Detector, Reporting, reporting_by, thresholds_beside
 from audiorep.apply.embed import Embedder, open_embedder, windows_in
 from audiorep.apply.scores import Scorer, open_scorer
 from audiorep.build import device_of
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.calibrate import probabilities
 from audiorep.evaluate.results import read_thresholds
-
-THRESHOLDS = "thresholds.json"
 
 
 def load(model: str | Path, accelerator: str = "auto") -> "Loaded":
@@ -43,9 +42,16 @@ class Loaded:
         return open_scorer(self._path, self._device)
 
     @cached_property
-    def _reporting(self) -> Reporting | None:
-        path = self._path / THRESHOLDS
-        return reporting_of(read_thresholds(path)) if path.exists() else None
+    def _thresholds(self) -> dict[str, Any] | None:
+        path = thresholds_beside(self._path)
+        return read_thresholds(path) if path.exists() else None
+
+    @cached_property
+    def _own(self) -> Reporting:
+        return self._reporting(None)
+
+    def _reporting(self, threshold: float | None) -> Reporting:
+        return reporting_by(self._path, self.classes, self._thresholds, threshold)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -80,7 +86,7 @@ class Loaded:
         """
         scorer, samples = self._scorer, self._heard(wave, sample_rate_hz)
         logits = np.concatenate(list(scorer.logits_in(samples)))
-        temperature = 1.0 if self._reporting is None else self._reporting.temperature
+        temperature = 1.0 if self._thresholds is None else float(self._thresholds["temperature"])
         spans = np.array([scorer.span(step, step) for step in range(len(logits))]) / scorer.rate_hz
         table = pd.DataFrame(probabilities(logits, temperature, scorer.multilabel), columns=list(scorer.classes))
         table.insert(0, "start_s", spans[:, 0])
@@ -88,20 +94,18 @@ class Loaded:
         return table
 
     def detect(self, path: str | Path, threshold: float | None = None) -> pd.DataFrame:
-        """The calls in a recording: path, start_s, end_s, label, score.
+        """The calls in a recording: path, start_s, end_s, label, score; as `audiorep detect` leaves them.
+
+        Classes called noise, background, silence or other are not reported.
 
         Args:
-            threshold: of all classes; None: those that the model was given when it was trained.
+            threshold: of all classes; None: those that the model was given when it was trained. Classes without one are
+                not reported, and a warning names them.
 
         Raises:
-            AudiorepError: no classifier, or neither thresholds nor `threshold`. AudioError: not a recording.
+            AudiorepError: no classifier, or no class with a threshold and no `threshold`. AudioError: not a recording.
         """
-        reporting = self._reporting
-        if threshold is not None:
-            temperature = 1.0 if reporting is None else reporting.temperature
-            reporting = Reporting(dict.fromkeys(self.classes, threshold), temperature)
-        if reporting is None:
-            raise AudiorepError(f"{self._path} has no {THRESHOLDS}: say detect(path, threshold=0.5), for instance")
+        reporting = self._own if threshold is None else self._reporting(threshold)
         tables = Detector(self._scorer, reporting)(Path(path))
         return pd.concat([table.to_pandas() for table in tables], ignore_index=True)
 

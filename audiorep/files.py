@@ -110,15 +110,20 @@ def remove(folder: Path, names: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def output_folder(out: str | Path, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Make the folder `out`, refusing one that already holds something unless the run resumes or may overwrite."""
+def output_folder(out: str | Path, *, resume: bool | None = None, overwrite: bool = False) -> Path:
+    """Make the folder `out`, refusing one that already holds something unless the run resumes or may overwrite.
+
+    Args:
+        resume: None: the command cannot go on where it stopped, and it is not offered.
+    """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise AudiorepError(f"out={folder} is a file: name a folder")
     if not resume and not overwrite and folder.exists() and any(path.name not in LEFT for path in folder.iterdir()):
         raise AudiorepError(
-            f"out={folder} is not empty: choose another out=, or resume=true to go on where it stopped, "
-            "or overwrite=true to write over it"
+            f"out={folder} is not empty: choose another out=,"
+            + (" or resume=true to go on where it stopped," if resume is not None else "")
+            + " or overwrite=true to write over it"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

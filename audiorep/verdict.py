@@ -177,8 +177,14 @@ def show(metrics: dict[str, float], found: Results) -> None:
         return
     wanted = found.thresholds["wanted_precision"]
     table = Table(
-        "class", "threshold", "precision", "recall", title=f"for a precision of {wanted:g}, on calibration rows"
+        "class",
+        "threshold",
+        "precision",
+        "recall",
+        "calls",
+        title=f"for a precision of {wanted:g}, on calibration rows",
     )
     for name, mark in list(marks.items())[:MOST_SHOWN]:
-        table.add_row(escape(name), *(f"{mark[key]:.3f}" for key in ("threshold", "precision", "recall")))
+        figures = (f"{mark[key]:.3f}" for key in ("threshold", "precision", "recall"))
+        table.add_row(escape(name), *figures, str(mark["positives"]))
     console.print(table)

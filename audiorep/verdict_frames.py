@@ -190,11 +190,12 @@ def choose(
         counts = tried[best[c]]
         hits, there, reported = (int(x[:, c].sum()) for x in (counts.hits, counts.true, counts.found))
         if not there:
-            out[name] = {"threshold": 0.5, "precision": None, "recall": None, "positives": 0}
+            out[name] = {"threshold": 0.5, "precision": None, "recall": None, "positives": 0, "reported": reported}
             continue
         precision = hits / reported if reported else None
         out[name] = {
             "threshold": float(LEVELS[best[c]]), "precision": precision, "recall": hits / there, "positives": there,
+            "reported": reported,
         }  # fmt: skip
     return out
 

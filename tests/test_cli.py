@@ -399,7 +399,10 @@ def test_wrong_manifests_get_one_clear_line(tmp_path, capsys):
 
 
 def test_an_output_folder_that_is_not_empty_is_refused(trained, toy_corpus, capsys):
-    assert "is not empty" in refused(capsys, "pretrain", f"corpus={toy_corpus}", f"out={trained}", *TINY)
+    line = refused(capsys, "pretrain", f"corpus={toy_corpus}", f"out={trained}", *TINY)
+    assert "is not empty" in line and "resume=true" in line and "overwrite=true" in line
+    line = refused(capsys, "export", f"model={trained}", f"out={trained}")  # which cannot go on where it stopped
+    assert "is not empty" in line and "resume" not in line and "overwrite=true" in line
 
 
 def test_a_class_with_one_example_is_named_and_left_out(toy_corpus, tmp_path):

@@ -1,7 +1,8 @@
 """Calls in whole recordings: a classifier along time, calibrated, with a threshold for each class."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from audiorep.apply.tracks import Call, Rule, calls_of
 from audiorep.data.audio import probe
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.calibrate import probabilities
+
+THRESHOLDS = "thresholds.json"
+LEFT_OUT = ("noise", "background", "silence", "other")
+"""Classes that are not reported unless it is said otherwise; `leave_out` in configs/detect.yaml."""
+
+log = logging.getLogger(__name__)
 
 TIME, TEXT = pa.float64(), pa.string()
 SCHEMA = pa.schema([("path", TEXT), ("start_s", TIME), ("end_s", TIME), ("label", TEXT), ("score", pa.float64())])
@@ -110,3 +117,45 @@ def reporting_of(thresholds: Mapping[str, Any]) -> Reporting:
         name: float(mark["threshold"]) for name, mark in thresholds["classes"].items() if mark["threshold"] is not None
     }
     return Reporting(chosen, float(thresholds["temperature"]), **thresholds.get("events", {}))
+
+
+def thresholds_beside(model: Path) -> Path:
+    """Where the thresholds of a model stand, or would: in its folder, or beside an ONNX."""
+    return (model if model.is_dir() else model.parent) / THRESHOLDS
+
+
+def reporting_by(
+    model: Path,
+    classes: Sequence[str],
+    told: Mapping[str, Any] | None,
+    threshold: float | None = None,
+    leave_out: Sequence[str] = LEFT_OUT,
+) -> Reporting:
+    """When a model's calls are reported: by its thresholds, or all classes from one `threshold` on.
+
+    Args:
+        model: for the errors.
+        told: the content of its ``thresholds.json``; None: there is none.
+        leave_out: classes that are not reported, in small letters.
+
+    Raises:
+        AudiorepError: there are no thresholds, or no class is left to report.
+    """
+    if told is None and threshold is None:
+        raise AudiorepError(
+            f"model={model} has no {THRESHOLDS}: say from which score on a call is reported, threshold=0.5 for "
+            "instance, or train with labels to calibrate on"
+        )
+    base = Reporting({}) if told is None else reporting_of(told)
+    at = base.thresholds if threshold is None else dict.fromkeys(classes, float(threshold))
+    found = replace(base, thresholds={name: mark for name, mark in at.items() if name.lower() not in leave_out})
+    if silent := without_threshold(classes, found, leave_out):
+        log.warning("not reported, for want of a threshold (threshold=0.5 sets one): %s", ", ".join(silent))
+    if not found.thresholds:
+        raise AudiorepError(f"model={model}: no class has a threshold: threshold=0.5 for instance sets one for all")
+    return found
+
+
+def without_threshold(classes: Sequence[str], reporting: Reporting, leave_out: Sequence[str]) -> list[str]:
+    """The classes that are not reported, without anybody having asked for that."""
+    return [name for name in classes if name not in reporting.thresholds and name.lower() not in leave_out]

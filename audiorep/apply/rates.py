@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from scipy.special import gammaincinv, ndtr, stdtrit
+from scipy.special import betaincinv, gammaincinv, ndtr, stdtrit
 
 GROUPS, ROWS = 1024, 4096
 """So many efforts and rates are resampled at a time, so that memory does not grow with the tables."""
@@ -39,6 +39,16 @@ def poisson_bounds(
     """
     low = gammaincinv(np.maximum(calls, 1.0), 0.025) * (calls > 0)
     return low / effort_h, gammaincinv(calls + 1.0, 0.975) / effort_h
+
+
+def binomial_bounds(hits: int, tries: int) -> tuple[float, float]:
+    """Exact 95 % interval of a part: the beta quantiles ``B_{.025}(k, n - k + 1)`` and ``B_{.975}(k + 1, n - k)`` for k
+    hits of n tries; from 0 for none, to 1 for all.
+
+    Source: Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404.
+    """
+    low = betaincinv(hits, tries - hits + 1, 0.025) if hits else 0.0
+    return float(low), float(betaincinv(hits + 1, tries - hits, 0.975)) if hits < tries else 1.0
 
 
 def bootstrap_bounds(

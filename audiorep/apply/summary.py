@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from audiorep.apply.effort import Listened, listened
+from audiorep.apply.evidence import Evidence
 from audiorep.apply.summary_notes import notes_on
 from audiorep.apply.summary_page import write_page
 from audiorep.apply.summary_pictures import draw
@@ -19,6 +19,7 @@ from audiorep.apply.summary_tables import (
     hours_listened,
     rates_by,
     totals,
+    with_silent,
 )
 from audiorep.errors import AudiorepError
 from audiorep.files import atomic, remove
@@ -38,9 +39,11 @@ class Summary:
     the interval is drawn from; of recordings that tell no time, the recordings. Where nothing was recorded there is no row,
     and where nothing was heard a row with 0. By hour, date and week a site has rows for the labels that were heard there.
     ``calls_expected_true`` is ``calls * precision``, what is left if detections are right as often as where their threshold
-    was chosen; empty where no precision is known.
+    was chosen, and ``calls_expected_true_low`` and ``_high`` the same at the ends of the precision's 95 % interval; empty
+    where they are not known.
 
-    tables: ``summary`` (a row a label), ``by_site``; where recordings tell their time ``by_hour`` (of the day), ``by_date``,
+    tables: ``summary`` (a row a label; of one that was not looked for, ``not_looked_for`` says why and all else is empty),
+    ``by_site``; where recordings tell their time ``by_hour`` (of the day), ``by_date``,
     ``by_week`` (its Monday) and ``effort`` (a row an hour of each site); ``by_recording`` (a row a label that was heard in
     it, else one without label).
     """
@@ -54,7 +57,7 @@ def summarise(
     detections: pd.DataFrame,
     recordings: pd.DataFrame,
     out: Path,
-    precision: Mapping[str, float | None] | None = None,
+    evidence: Evidence | None = None,
     utc_offset_h: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -64,7 +67,7 @@ def summarise(
 
     What an earlier summary left there is replaced. Arguments and errors are those of `summaries`.
     """
-    summary = summaries(detections, recordings, precision, utc_offset_h, resamples, seed)
+    summary = summaries(detections, recordings, evidence, utc_offset_h, resamples, seed)
     remove(out, [PAGE, *PICTURES, *(f"{name}.csv" for name in TABLES)])
     for name, table in summary.tables.items():
         with atomic(out / f"{name}.csv") as temporary:
@@ -77,7 +80,7 @@ def summarise(
 def summaries(
     detections: pd.DataFrame,
     recordings: pd.DataFrame,
-    precision: Mapping[str, float | None] | None = None,
+    evidence: Evidence | None = None,
     utc_offset_h: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -85,22 +88,19 @@ def summaries(
     """All tables and notes of detections (path, start_s, end_s, label, score) in recordings, as `listened` wants them.
 
     Args:
-        precision: of each label at the threshold that was used; None where it is unknown. A label that is named here and was
-            never heard has rows of zeros.
+        evidence: of the detector; None: nothing is known of it. A label that it looked for and never heard has rows of zeros.
         utc_offset_h: bring all times to this offset from UTC, those that tell none being taken for UTC; None: as they are.
         resamples: of the bootstrap. Same seed, same intervals.
 
     Raises:
-        AudiorepError: as `listened`; a precision that is none; fewer than two resamples.
+        AudiorepError: as `listened`; fewer than two resamples.
     """
-    known = {
-        name: float(value) for name, value in (precision or {}).items() if value is not None and not np.isnan(value)
-    }
-    if wrong := next((name for name, value in known.items() if not 0.0 <= value <= 1.0), None):
-        raise AudiorepError(f"the precision of {wrong!r}, {known[wrong]}, does not lie between 0 and 1")
     if resamples < 2:
         raise AudiorepError(f"resamples={resamples}: a bootstrap takes at least 2, better 1000")
-    found = listened(detections, recordings, list(precision or {}), utc_offset_h)
+    evidence = evidence or Evidence()
+    found = listened(detections, recordings, evidence.looked_for, utc_offset_h)
+    evidence = evidence.beside(found.labels)
+    known = evidence.precision
     if ALL_SITES in found.sites:
         raise AudiorepError(f"recordings: a site is called '{ALL_SITES}', as the rows over all sites are: rename it")
     whole = rates_by(found, None, known, resamples, seed)
@@ -109,4 +109,5 @@ def summaries(
         tables |= {f"by_{name}": rates_by(found, name, known, resamples, seed) for name in BINS}
         tables["effort"] = hours_listened(found)
     tables["by_recording"] = by_recording(found)
-    return Summary(tables, notes_on(found, known, utc_offset_h), found)
+    tables["summary"] = with_silent(tables["summary"], evidence.not_looked_for)
+    return Summary(tables, notes_on(found, evidence, utc_offset_h), found)

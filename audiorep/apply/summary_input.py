@@ -1,11 +1,12 @@
 """What a summary is made of: the folder that detect left, or annotations of any format, and the recordings behind them."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from audiorep.apply.evidence import Evidence, evidence_of
 from audiorep.data.formats.folders import find_audio
 from audiorep.data.formats.table import TABLES, read_any
 from audiorep.data.guano import blank
@@ -14,9 +15,10 @@ from audiorep.data.manifest import Format, Progress, canonical, read_corpus
 from audiorep.data.moments import wall_clock
 from audiorep.data.recordings import COLUMNS, NUMBERS, where_and_when
 from audiorep.errors import AudiorepError
-from audiorep.files import read_json
+from audiorep.files import is_file, read_json
 
-DETECTIONS, RECORDINGS, THRESHOLDS = "detections.parquet", "recordings.csv", "thresholds.json"
+DETECTIONS, RECORDINGS, FACTS = "detections.parquet", "recordings.csv", "detect.json"
+THRESHOLDS = "thresholds.json"
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ def read_annotated(
 ) -> Tables:
     """Annotations of any format; without `recordings` those that they name are what was listened to, and are opened.
 
+    A folder of annotations without sound is read beside the recordings where these are a folder. What the annotations name
+    and is not there is taken for the recording of its name, if one alone bears it: sound is not needed.
+
     Raises:
         AudiorepError: what cannot be read, or annotations without any label.
     """
@@ -45,12 +50,24 @@ def read_annotated(
         known = pd.concat([durations, known.drop(columns="duration_s", errors="ignore")])
         return labelled(manifest.frame, source), where_and_when(durations["path"].tolist(), known)
     source, beside = source.resolve(), None if annotations is None else annotations.resolve()
-    frame = canonical(format.read(source, beside), source)
+    apart = beside is None and source.is_dir() and recordings.is_dir() and not find_audio(source)
+    read = format.read(recordings.resolve(), source) if apart else format.read(source, beside)
+    frame = canonical(read, source)
     heard = read_recordings(recordings, frame, progress)
     heard["path"] = [str(Path(path).resolve()) for path in heard["path"]]  # as those of annotations are
+    frame["path"] = by_name(frame["path"], heard["path"])
     duration_s = frame["path"].map(heard.set_index("path")["duration_s"]).astype(float)
     whole = frame.assign(start_s=frame["start_s"].fillna(0.0), end_s=frame["end_s"].fillna(duration_s))
     return labelled(whole, source), heard
+
+
+def by_name(paths: pd.Series, known: pd.Series) -> pd.Series:
+    """Paths of files that are not there, as the known path of the same name, where one alone bears it; others as they are."""
+    names = pd.Series(known.to_numpy(object), [Path(path).name for path in known], dtype=object)
+    names = names[~names.index.duplicated(keep=False)]
+    stray = set(paths) - set(known)
+    lost = [path for path in stray if Path(path).name in names and not is_file(Path(path))]
+    return paths.replace({path: names[Path(path).name] for path in lost})
 
 
 def labelled(frame: pd.DataFrame, source: Path) -> pd.DataFrame:
@@ -157,8 +174,21 @@ def with_times(recordings: pd.DataFrame, source: Path) -> pd.DataFrame:
     return out
 
 
-def read_precision(source: Path) -> Mapping[str, float | None]:
-    """The precision of each label at its threshold, from a model's ``thresholds.json``; None where there is none.
+def read_evidence(folder: Path, thresholds: Path | None) -> Evidence:
+    """What is known of the detector: by the ``detect.json`` in the folder that detect left, if it is one, and by a model's
+    ``thresholds.json`` or the folder that holds it, which counts before the thresholds that detect used.
+
+    Raises:
+        AudiorepError: no such file, or not of this form.
+    """
+    facts = read_json(folder / FACTS) if (folder / FACTS).is_file() else {}
+    if not isinstance(facts, dict):
+        raise AudiorepError(f"{folder / FACTS}: this is not what audiorep detect left there")
+    return evidence_of(None if thresholds is None else read_marks(thresholds), facts, folder if facts else None)
+
+
+def read_marks(source: Path) -> dict[str, Any]:
+    """The content of a ``thresholds.json``, as far as a summary needs it: its table ``classes``.
 
     Raises:
         AudiorepError: no such file, or not of this form.
@@ -167,4 +197,4 @@ def read_precision(source: Path) -> Mapping[str, float | None]:
     classes = content.get("classes") if isinstance(content := read_json(path), dict) else None
     if not isinstance(classes, dict) or not all(isinstance(one, dict) for one in classes.values()):
         raise AudiorepError(f"{path}: no thresholds of a model: there is no table 'classes' in it")
-    return {str(name): one.get("precision") for name, one in classes.items()}
+    return dict(content)

@@ -1,14 +1,16 @@
-"""What a reader of a summary must know before the numbers: clocks, gaps, overlaps, unknown precision."""
+"""What a reader of a summary must know before the numbers: clocks, gaps, overlaps, and what the counts are worth."""
 
-from collections.abc import Mapping
+import shlex
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from audiorep.apply.effort import HOUR_US, NO_TIME, Listened, overlap_us
+from audiorep.apply.evidence import Evidence
 from audiorep.data.moments import FORMS
 
-SHOWN = 5
+SHOWN, NAMED = 5, 20
 UNEVEN = 2.0
 """Hours of the day of which one was listened to so many times as long as another are uneven."""
 
@@ -17,12 +19,37 @@ FEW_UNITS = 5
 the cases with one day, 63 % with three, 82 % with five, 90 % with thirty."""
 
 
-def notes_on(found: Listened, precision: Mapping[str, float], utc_offset_h: float | None) -> list[str]:
+FEW_CALLS = 20
+"""With this many calls, all of them right, the 95 % interval of a precision still begins at .83."""
+
+
+def notes_on(found: Listened, evidence: Evidence, utc_offset_h: float | None) -> list[str]:
     """A sentence or two each."""
     return [
+        *not_looked_for(evidence), *counts(found, evidence), *rests_on(found, evidence), *stretches(evidence),
         *clocks(found, utc_offset_h), *untimed(found), *schedule(found), *gaps(found), *overlaps(found),
-        *counts(found, precision),
     ]  # fmt: skip
+
+
+def not_looked_for(evidence: Evidence) -> list[str]:
+    """Classes of which nothing is known, and no zeros."""
+    if not evidence.not_looked_for:
+        return []
+    names = list(evidence.not_looked_for)
+    return [
+        f"{len(names)} label(s) were not looked for, as the model has no threshold for them: {some(names, NAMED)}. That they "
+        "are missing says nothing. Label more of them and train again, or let detect set one for all: threshold=0.5."
+    ]
+
+
+def stretches(evidence: Evidence) -> list[str]:
+    """What a detection of a model of windows is."""
+    if evidence.window_s is None:
+        return []
+    return [
+        f"The model names windows of {evidence.window_s:.3g} s: a detection is a stretch in which the call is heard at least "
+        "once, and calls closer together than a window are one detection. To count calls, train with objective=frames."
+    ]
 
 
 def clocks(found: Listened, utc_offset_h: float | None) -> list[str]:
@@ -118,10 +145,10 @@ def overlaps(found: Listened) -> list[str]:
     ]
 
 
-def counts(found: Listened, precision: Mapping[str, float]) -> list[str]:
-    """What a count is worth."""
-    heard = [found.labels[number] for number in np.unique(found.calls["label"])]
-    unknown = [name for name in heard if name not in precision]
+def counts(found: Listened, evidence: Evidence) -> list[str]:
+    """Of which labels it is not known how many detections are right."""
+    heard = heard_in(found)
+    unknown = [name for name in heard if name not in evidence.precision]
     if not len(heard):
         return ["Nothing was detected; zeros stand beside the effort that found nothing."]
     if not unknown:
@@ -134,9 +161,51 @@ def counts(found: Listened, precision: Mapping[str, float]) -> list[str]:
     return [f"How many detections are right is not known for {len(unknown)} label(s): {some(unknown)}."]
 
 
-def some(names: list[str]) -> str:
+def rests_on(found: Listened, evidence: Evidence) -> list[str]:
+    """What the precision is worth: few calls, no background, another choice of sounds."""
+    judged = {name: of for name in heard_in(found) if (of := evidence.precision.get(name)) is not None}
+    out = []
+    few = [
+        f"{name} {'unknown' if of.positives is None else of.positives}"
+        for name, of in judged.items()
+        if of.positives is None or of.positives < FEW_CALLS
+    ]
+    if few:
+        out.append(
+            f"The precision of {len(few)} label(s) rests on fewer than {FEW_CALLS} labelled calls that were kept back "
+            f"({some(few, NAMED)}): of what is expected to be true believe the range, no number in it."
+        )
+    if judged and evidence.background is not True:
+        why = "No background was" if evidence.background is False else "It is not told whether background was"
+        out.append(
+            f"{why} among the labelled clips by which the precision was judged. On continuous recordings false alarms come "
+            "from sounds that were not among the labelled clips, and fewer detections may be right than even the range "
+            f"says: check some by ear with {review(evidence)}. Clips labelled noise in the corpus would have a say."
+        )
+    return out
+
+
+def review(evidence: Evidence) -> str:
+    """The command that shows detections to a person, worst first."""
+    table = "DETECTIONS" if evidence.folder is None else shlex.quote(str(evidence.folder / "detections.parquet"))
+    return f"audiorep label corpus={table} detections={table} out=review"
+
+
+def heard_in(found: Listened) -> list[str]:
+    """The labels of which there are calls."""
+    return [found.labels[number] for number in np.unique(found.calls["label"])]
+
+
+def some(names: list[str], most: int = SHOWN) -> str:
     """The first few."""
-    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
+
+
+def cell(value: Any) -> str:
+    """A number as a reader wants it: 1,300, 46, 0.478; text as it is."""
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
 
 
 def fact_rows(found: Listened) -> dict[str, str]:
@@ -145,7 +214,7 @@ def fact_rows(found: Listened) -> dict[str, str]:
     timed = found.recordings[begin_us != NO_TIME]
     facts = {
         "Recordings": f"{len(found.recordings):,}",
-        "Listened to": f"{found.recordings['duration_us'].sum() / HOUR_US:,.4g} h",
+        "Listened to": f"{cell(found.recordings['duration_us'].sum() / HOUR_US)} h",
         "Sites": f"{len(found.sites):,}",
         "Detections": f"{len(found.calls):,}",
     }

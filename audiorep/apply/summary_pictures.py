@@ -11,11 +11,12 @@ from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import DAILY, HOURLY, MONTHLY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from audiorep.apply.effort import HOUR_US, NO_TIME, Listened
+from audiorep.apply.summary_notes import cell
 from audiorep.apply.summary_tables import ALL_SITES, BINS
 from audiorep.evaluate.figures import HUES, plain_axes, write_figure
 
@@ -29,6 +30,9 @@ DPI = 110
 
 NO_EFFORT = "#c3c9ce"
 
+MOST_DATES = 5
+WIDER = {HOURLY: [1, 2, 3, 4, 6, 12, 24], DAILY: [1, 2, 3, 7, 14, 21, 31], MONTHLY: [1, 2, 3, 4, 6, 12]}
+"""Steps between dates: without the widest, two or three days, months or years have none that leaves `MOST_DATES` at most."""
 
 ABOUT = {
     "diel": (
@@ -104,7 +108,7 @@ def draw(tables: Mapping[str, pd.DataFrame], found: Listened, out: Path) -> list
 
 def shown_labels(totals: pd.DataFrame) -> list[str]:
     """The labels with most calls; without calls, the first ones."""
-    ranked = totals.sort_values(["calls", "label"], ascending=[False, True])
+    ranked = totals[totals["not_looked_for"] == ""].sort_values(["calls", "label"], ascending=[False, True])
     heard = ranked[ranked["calls"] > 0]
     return (heard if len(heard) else ranked)["label"].tolist()[:MOST_LABELS]
 
@@ -123,7 +127,7 @@ def peaks(hours: pd.DataFrame, names: Sequence[str]) -> str:
     """In words, when each label is heard most."""
     most = {name: rows.nlargest(1, "calls_per_h") for name in names if len(rows := of_label(hours, name))}
     return "; ".join(
-        f"{name}: most from {row['hour'].iloc[0]} o'clock on, {row['calls_per_h'].iloc[0]:.3g}"
+        f"{name}: most from {row['hour'].iloc[0]} o'clock on, {cell(row['calls_per_h'].iloc[0])}"
         for name, row in most.items()
     )
 
@@ -253,7 +257,8 @@ def sites(axes: Axes, rows: pd.DataFrame, places: Sequence[str]) -> None:
 
 def dated(axes: Axes) -> None:
     """Dates below a panel, as few as can be read."""
-    locator = AutoDateLocator(minticks=3, maxticks=5)
+    locator = AutoDateLocator(minticks=3, maxticks=MOST_DATES)
+    locator.intervald |= WIDER
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.xaxis.get_offset_text().set_fontsize(7)

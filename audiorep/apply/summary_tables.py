@@ -8,6 +8,7 @@ from jaxtyping import Int
 from scipy.sparse import csr_array
 
 from audiorep.apply.effort import HOUR_US, NO_TIME, SECOND_US, Listened
+from audiorep.apply.evidence import UNKNOWN, Precision
 from audiorep.apply.rates import intervals
 
 ALL_SITES = "all sites"
@@ -35,7 +36,7 @@ AS_SHOWN: dict[str, Callable[[pd.Series], pd.Series]] = {
 
 
 def rates_by(
-    found: Listened, name: str | None, precision: Mapping[str, float], resamples: int, seed: int
+    found: Listened, name: str | None, precision: Mapping[str, Precision], resamples: int, seed: int
 ) -> pd.DataFrame:
     """A table of rates by `name`, a key of `BINS` (None: only by label and site); see `audiorep.apply.summary.Summary`."""
     effort, heard = found.effort, found.heard
@@ -54,7 +55,8 @@ def rates_by(
     table = rates_of(effort, heard, shown.drop_duplicates(), resamples, seed)
     table["label"] = np.array(found.labels, object)[table["label"]]
     table["site"] = np.array([*found.sites, ALL_SITES], object)[table["site"]]  # that of -1 is the last
-    table.insert(list(table).index("calls") + 1, "calls_expected_true", expected(table, precision))
+    for place, (column, part) in enumerate(expected(table, precision).items(), list(table).index("calls") + 1):
+        table.insert(place, column, part)
     if name is None:
         return table.drop(columns="bin")
     return table.assign(bin=AS_SHOWN[name](table["bin"])).rename(columns={"bin": name})
@@ -103,8 +105,9 @@ def summed(values: pd.Series, row: np.ndarray, column: np.ndarray, shape: tuple[
     return out
 
 
-def totals(found: Listened, rates: pd.DataFrame, precision: Mapping[str, float]) -> pd.DataFrame:
-    """A row a label: its rate over all sites, in how many recordings, sites and site-days it was heard, when first and last.
+def totals(found: Listened, rates: pd.DataFrame, precision: Mapping[str, Precision]) -> pd.DataFrame:
+    """A row a label: its rate over all sites, in how many recordings, sites and site-days it was heard, when first and last,
+    and its precision with the ends of the 95 % interval, the calls (``positives``) and reported rows it rests on.
 
     ``occupancy`` is the part of the site-days with effort on which it was heard; days on which it was missed are not made
     up for.
@@ -116,7 +119,20 @@ def totals(found: Listened, rates: pd.DataFrame, precision: Mapping[str, float])
     at = listened_at(found).sum()
     there = {"recordings": int(at["recordings"]), "sites": len(found.sites), "site_days": int(at["site_days"])}
     out = with_places(over_all.drop(columns="site").assign(**there), heard_by(found, ["label"]), ["label"], found.timed)
-    return out.assign(precision=out["label"].map(precision).astype(float))
+    labels = out["label"]
+    rests = [precision.get(label, UNKNOWN) for label in labels]
+    counts = {"positives": [of.positives for of in rests], "reported": [of.reported for of in rests]}
+    numbers = {name: pd.array(of, "Int64") for name, of in counts.items()}
+    return out.assign(**precisions(labels, precision), **numbers)
+
+
+def with_silent(table: pd.DataFrame, silent: Mapping[str, str]) -> pd.DataFrame:
+    """A row more for each label that was not looked for, with the reason as ``not_looked_for``; its numbers are missing."""
+    counts = dict.fromkeys(table.select_dtypes("int64"), "Int64")
+    out = table.assign(not_looked_for="").astype(counts).reindex(range(len(table) + len(silent)))
+    out.loc[len(table) :, "label"] = list(silent)
+    out.loc[len(table) :, "not_looked_for"] = list(silent.values())
+    return out
 
 
 def by_site(found: Listened, rates: pd.DataFrame) -> pd.DataFrame:
@@ -217,9 +233,19 @@ def hours_listened(found: Listened) -> pd.DataFrame:
     )
 
 
-def expected(table: pd.DataFrame, precision: Mapping[str, float]) -> pd.Series:
-    """``calls * precision``: NaN where no precision is known."""
-    return table["calls"] * table["label"].map(precision).astype(float)
+def expected(table: pd.DataFrame, precision: Mapping[str, Precision]) -> dict[str, pd.Series]:
+    """``calls * precision``, and the same at the ends of the precision's interval: NaN where it is not known."""
+    parts = precisions(table["label"], precision)
+    return {name.replace("precision", "calls_expected_true"): table["calls"] * part for name, part in parts.items()}
+
+
+def precisions(labels: pd.Series, precision: Mapping[str, Precision]) -> dict[str, pd.Series]:
+    """Of each label's precision the value and the ends of its 95 % interval; NaN where it is not known."""
+    told = {name: (of.value, *of.interval) for name, of in precision.items()}
+    unknown = (UNKNOWN.value, *UNKNOWN.interval)
+    ends = np.array([told.get(name, unknown) for name in labels], float).reshape(-1, 3)
+    names = ("precision", "precision_low", "precision_high")
+    return {name: pd.Series(ends[:, i], labels.index) for i, name in enumerate(names)}
 
 
 def iso_dates(day: pd.Series) -> pd.Series:

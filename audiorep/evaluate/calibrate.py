@@ -36,11 +36,13 @@ class Threshold:
     """The score from which on a class is reported, with its precision and recall on the rows it was chosen on.
 
     value: None where no score is good enough; then recall is 0 and precision NaN.
+    reported: the rows that reach it, of which the part `precision` are calls.
     """
 
     value: float | None
     precision: float
     recall: float
+    reported: int = 0
 
 
 def fit_temperature(logits: Float[np.ndarray, "n c"], truth: np.ndarray) -> float:
@@ -117,4 +119,5 @@ def threshold_for(
     if not len(good):
         return Threshold(None, float("nan"), 0.0)
     place = good[-1]
-    return Threshold(float(ranked[place]), float(hits[place] / reported[place]), float(hits[place] / hits[-1]))
+    right, told = hits[place], reported[place]
+    return Threshold(float(ranked[place]), float(right / told), float(right / hits[-1]), int(told))

@@ -136,6 +136,7 @@ def results(
             "temperature": temperature,
             "wanted_precision": precision,
             "multilabel": multilabel,
+            "background": 0 if calibration is None else int(calibration.background.sum()),
             "classes": chosen,
         },
         confusion=None if multilabel else confusion(said),
@@ -182,7 +183,8 @@ def thresholds_of(
     calibration: Answers | None, temperature: float, classes: Sequence[str], precision: float
 ) -> tuple[dict[str, dict[str, float | int | None]], list[str]]:
     """For each class the lowest probability from which on the wanted precision is reached on the calibration rows, with
-    its precision and recall there and the calls it was chosen on; None where it cannot be had; and notes that say where.
+    its precision and recall there, the calls it was chosen on and the rows that reach it; None where it cannot be had; and
+    notes that say where.
     Where a row has one label, a threshold is not below ``1 / c``: a probability below chance is no reason to report a call,
     however few rows speak against it.
 
@@ -202,7 +204,9 @@ def thresholds_of(
         if not usable:
             (few if calls < FEWEST_CALLS else out_of_reach).append(name)
         figures = (found.value, found.precision, found.recall) if usable else (None, None, None)
-        out[name] = dict(zip(("threshold", "precision", "recall"), figures, strict=True)) | {"positives": calls}
+        out[name] = dict(zip(("threshold", "precision", "recall"), figures, strict=True)) | {
+            "positives": calls, "reported": found.reported if usable else None,
+        }  # fmt: skip
     notes = []
     if few and calibration is not None:
         notes.append(f"No threshold, for want of {FEWEST_CALLS} calls among the calibration rows: {', '.join(few)}.")
@@ -294,8 +298,12 @@ def notes_on(
 
 
 def write_thresholds(found: Results, path: Path) -> None:
-    """Write ``thresholds.json``: {"temperature", "wanted_precision", "multilabel", "classes": {NAME: {"threshold",
-    "precision", "recall", "positives"}}}; None where there is no threshold."""
+    """Write ``thresholds.json``: {"temperature", "wanted_precision", "multilabel", "background", "classes": {NAME:
+    {"threshold", "precision", "recall", "positives", "reported"}}}; None where there is no threshold.
+
+    background: how many of the calibration rows are known to hold no call. positives: the calls of a class among them.
+    reported: the rows that reach the threshold. Files of older versions lack background and reported.
+    """
     write_json(path, found.thresholds)
 
 

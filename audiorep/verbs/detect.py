@@ -13,12 +13,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from audiorep.apply.bulk import JOURNAL, PARTS, process
-from audiorep.apply.detect import Detector, Reporting, reporting_of
+from audiorep.apply.detect import Detector, Reporting, reporting_by, thresholds_beside, without_threshold
+from audiorep.apply.evidence import evidence_of
 from audiorep.apply.parts import Engine
 from audiorep.apply.recordings import QUARANTINE, Recordings, recordings_in, tell_left_out
 from audiorep.apply.scores import Scorer, open_scorer
 from audiorep.apply.summary import PAGE, summarise
-from audiorep.apply.summary_input import DETECTIONS, RECORDINGS, read_precision
+from audiorep.apply.summary_input import DETECTIONS, FACTS, RECORDINGS
 from audiorep.build import device_of, plain_errors
 from audiorep.console import progress_bar
 from audiorep.data.audio import probe
@@ -33,7 +34,6 @@ from audiorep.running import PRECISIONS
 
 log = logging.getLogger(__name__)
 
-FACTS, THRESHOLDS = "detect.json", "thresholds.json"
 OVERRULED = ("low", "gap_s", "shortest_s", "exclusive")
 """Settings of `Reporting` that overrule the model's own where they are not null."""
 
@@ -69,20 +69,36 @@ def detect(cfg: DictConfig) -> int:
     write_manifest(listened, out / RECORDINGS)
     for name in formats:
         write_as(name, found, out, Path(str(cfg.recordings)).expanduser().resolve())
+    done = len(recordings.paths) - len(failed)
+    facts = {
+        **settings, "model": str(cfg.model), "recordings": str(cfg.recordings), "done": done, "left_out": len(failed),
+        "quarantined": len(recordings.quarantined), "detections": len(found), **told_of(cfg, detector),
+    }  # fmt: skip
+    write_json(out / FACTS, facts)
     if cfg.summary:
         place = output_folder(out / "summary", overwrite=True)
-        known = cfg.threshold is None and thresholds_of(cfg).exists()
-        summarise(found, listened, place, read_precision(thresholds_of(cfg)) if known else None)
+        summarise(found, listened, place, evidence_of(None, facts, out))
         log.info("wrote %s", place / PAGE)
-    done = len(recordings.paths) - len(failed)
-    facts = {"model": str(cfg.model), "recordings": str(cfg.recordings), "done": done, "left_out": len(failed)}
-    write_json(out / FACTS, settings | facts | {"quarantined": len(recordings.quarantined), "detections": len(found)})
     counts = found["label"].value_counts()
     log.info(
         "wrote %s: %d detection(s) in %d recording(s)%s", out / DETECTIONS, len(found), done,
         "".join(f", {name}: {count}" for name, count in counts.head(8).items()),
     )  # fmt: skip
     return status
+
+
+def told_of(cfg: DictConfig, detector: Detector) -> dict[str, Any]:
+    """What a summary must know of the detector: see `audiorep.apply.evidence.evidence_of`.
+
+    window_s: length of the windows that it names; None: it names moments. without_threshold: classes that are not reported
+    for want of one. calibration: the content of the ``thresholds.json`` that was used; None: `threshold` was.
+    """
+    scorer = detector.scorer
+    return {
+        "window_s": scorer.window_samples / scorer.rate_hz if scorer.step_samples is None else None,
+        "without_threshold": without_threshold(scorer.classes, detector.reporting, list(cfg.leave_out)),
+        "calibration": read_thresholds(thresholds_of(cfg)) if cfg.threshold is None else None,
+    }
 
 
 def formats_of(to: str | ListConfig | None) -> list[str]:
@@ -103,34 +119,20 @@ def reporting(cfg: DictConfig, scorer: Scorer) -> Reporting:
     Raises:
         AudiorepError: there are no thresholds, a class that the model does not know, or none is left to report.
     """
-    path = thresholds_of(cfg)
-    base = Reporting({})
-    if cfg.thresholds is not None or path.exists():
-        base = reporting_of(read_thresholds(path))
-    elif cfg.threshold is None:
-        raise AudiorepError(
-            f"model={cfg.model} has no {THRESHOLDS}: say from which score on a call is reported, threshold=0.5 for "
-            "instance, or train with labels to calibrate on"
-        )
-    silent = [name for name in scorer.classes if name not in base.thresholds and cfg.threshold is None]
-    if cfg.threshold is not None:
-        base = replace(base, thresholds=dict.fromkeys(scorer.classes, float(cfg.threshold)))
-    left_out = [name for name in base.thresholds if name.lower() in list(cfg.leave_out)]
-    kept = {name: at for name, at in base.thresholds.items() if name not in left_out}
-    if silent := [name for name in silent if name.lower() not in list(cfg.leave_out)]:
-        log.warning("not reported, for want of a threshold (threshold=0.5 sets one): %s", ", ".join(silent))
-    if not kept:
-        raise AudiorepError(f"model={cfg.model}: no class has a threshold: threshold=0.5 for instance sets one for all")
+    told = read_thresholds(thresholds_of(cfg)) if has_thresholds(cfg) else None
+    base = reporting_by(Path(cfg.model), scorer.classes, told, cfg.threshold, list(cfg.leave_out))
     overruled: dict[str, Any] = {name: cfg[name] for name in OVERRULED if cfg[name] is not None}
-    return replace(base, thresholds=kept, **overruled)
+    return replace(base, **overruled)
 
 
 def thresholds_of(cfg: DictConfig) -> Path:
-    """Where the thresholds stand, or would: in the model's folder, or beside an ONNX."""
-    if cfg.thresholds is not None:
-        return Path(str(cfg.thresholds)).expanduser()
-    model = Path(cfg.model)
-    return (model if model.is_dir() else model.parent) / THRESHOLDS
+    """Those that are asked for, or the model's own."""
+    return thresholds_beside(Path(cfg.model)) if cfg.thresholds is None else Path(str(cfg.thresholds)).expanduser()
+
+
+def has_thresholds(cfg: DictConfig) -> bool:
+    """Whether thresholds are asked for, or the model has some."""
+    return cfg.thresholds is not None or thresholds_of(cfg).exists()
 
 
 def listened_to(recordings: Recordings, failed: Sequence[tuple[Path, str]]) -> pd.DataFrame:

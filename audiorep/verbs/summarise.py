@@ -3,12 +3,14 @@
 import logging
 from pathlib import Path
 
+import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from audiorep.apply.summary import PAGE
 from audiorep.apply.summary import summarise as write_summary
-from audiorep.apply.summary_input import DETECTIONS, read_annotated, read_detected, read_precision, with_times
+from audiorep.apply.summary_input import DETECTIONS, read_annotated, read_detected, read_evidence, with_times
+from audiorep.apply.summary_notes import cell
 from audiorep.console import progress_bar
 from audiorep.data.recordings import from_names
 from audiorep.errors import AudiorepError
@@ -27,7 +29,7 @@ def summarise(cfg: DictConfig) -> None:
     if not source.exists():
         raise AudiorepError(f"detections={source}: no such file or folder")
     out = output_folder(cfg.out, overwrite=cfg.overwrite)
-    precision = read_precision(thresholds) if thresholds is not None else None
+    evidence = read_evidence(source, thresholds)
     with progress_bar("reading headers") as progress:
         if (source / DETECTIONS).is_file():
             heard, listened = read_detected(source, recordings, progress)
@@ -37,10 +39,18 @@ def summarise(cfg: DictConfig) -> None:
         listened = with_times(listened, times)
     listened = from_names(listened, str(cfg.site_from))
     summary = write_summary(
-        heard, listened, out, precision, cfg.utc_offset_h, cfg.resamples, cfg.seed, title=f"Detections: {source.name}"
+        heard, listened, out, evidence, cfg.utc_offset_h, cfg.resamples, cfg.seed, title=f"Detections: {source.name}"
     )
     for note in summary.notes:
         log.info("%s", note)
     for _, row in summary.tables["summary"].iterrows():
-        log.info("%s: %d calls, %.3g per hour (%.3g to %.3g)", *row[["label", "calls", "calls_per_h", "low", "high"]])
+        log.info("%s", line_of(row))
     log.info("wrote %s", out / PAGE)
+
+
+def line_of(row: pd.Series) -> str:
+    """A label in a line: its calls, and how many an hour."""
+    if row["not_looked_for"]:
+        return f"{row['label']}: not looked for: {row['not_looked_for']}"
+    rate, low, high = (cell(row[name]) for name in ("calls_per_h", "low", "high"))
+    return f"{row['label']}: {row['calls']:,} calls, {rate} per hour ({low} to {high})"

@@ -1,6 +1,8 @@
 """Summaries against hours counted by hand and loops, intervals against simulations, and the command as a user types it."""
 
 import json
+import shutil
+import warnings
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -8,16 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from annotated import wav
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy.sparse import csr_array
-from scipy.stats import chi2
+from scipy.stats import binomtest, chi2
 
 from audiorep.apply.effort import NO_TIME, by_hour, overlap_us
+from audiorep.apply.evidence import Evidence, Precision
 from audiorep.apply.rates import bootstrap_bounds, intervals, poisson_bounds, quantile
 from audiorep.apply.summary import PICTURES, summaries, summarise
 from audiorep.apply.summary_input import with_times
+from audiorep.apply.summary_pictures import MOST_DATES, dated
 from audiorep.cli import main
+from audiorep.data.formats import raven
 from audiorep.errors import AudiorepError
+from audiorep.verbs.summarise import line_of
 
 DETECTIONS = ["path", "start_s", "end_s", "label", "score"]
 RECORDINGS = ["path", "duration_s", "status", "recorded_at", "site"]
@@ -262,15 +269,20 @@ def test_zero_calls_and_single_days_have_an_upper_end():
 def test_expected_true_calls_are_calls_times_precision_where_it_is_known():
     recordings = recorded(("/a.wav", 3600.0, "done", "2023-05-14T04:00:00", "pond"))
     calls = detected(*(("/a.wav", i, i + 1, "owl" if i % 2 else "thrush", 0.9) for i in range(10)))
-    summary = summaries(calls, recordings, {"owl": 0.8, "thrush": None, "crake": 0.9})
+    known = {"owl": Precision(0.8, 50, 50), "crake": Precision(0.9)}
+    summary = summaries(calls, recordings, Evidence(known, ["owl", "thrush", "crake"]))
     rows = summary.tables["summary"].set_index("label")
     assert rows["calls_expected_true"].to_dict() == pytest.approx(
         {"crake": 0.0, "owl": 4.0, "thrush": np.nan}, nan_ok=True
     )
     assert rows["calls"].to_dict() == {"crake": 0, "owl": 5, "thrush": 5} and rows.loc["crake", "high"] > 3
     assert any("not known for 1 label(s): thrush" in note for note in summary.notes)
+    low, high = binomtest(40, 50).proportion_ci()
+    ends = rows.loc["owl", ["calls_expected_true_low", "calls_expected_true_high"]].tolist()
+    assert ends == pytest.approx([5 * low, 5 * high]) and np.isnan(rows.loc["crake", "precision_low"])
+    assert rows.loc["owl", ["positives", "reported"]].tolist() == [50, 50] and pd.isna(rows.loc["crake", "positives"])
     with pytest.raises(AudiorepError, match="precision of 'owl'"):
-        summaries(calls, recordings, {"owl": 1.2})
+        Evidence({"owl": Precision(1.2)})
 
 
 def test_overlapping_recordings_of_a_site_are_told():
@@ -288,7 +300,7 @@ def test_no_detection_gives_zeros_with_effort(tmp_path):
     summary = summarise(calls.iloc[:0], recordings, tmp_path)
     row = summary.tables["summary"].iloc[0]
     assert (row["label"], row["calls"]) == ("any call", 0) and row["effort_h"] == pytest.approx(1.0) and row["high"] > 0
-    named = summaries(calls.iloc[:0], recordings, {"owl": None, "thrush": 0.9}).tables
+    named = summaries(calls.iloc[:0], recordings, Evidence(looked_for=["owl", "thrush"])).tables
     assert named["summary"]["label"].tolist() == ["owl", "thrush"] and named["summary"]["calls"].sum() == 0
     assert "Nothing was detected" in (tmp_path / "summary.html").read_text()
 
@@ -351,6 +363,23 @@ def test_pictures_are_small_and_the_page_needs_nothing_else(tmp_path):
     assert page.count('<img src="data:image/png;base64,') == len(PICTURES) == page.count(' alt="')
     assert "<b>thrush" not in page and "&lt;b&gt;thrush&lt;/b&gt; 0" in page and "a &amp; b" in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
+
+
+@pytest.mark.parametrize("days", [1, 2, 3, 7, 30, 89, 120, 700, 1000, 4000])
+def test_dates_are_few_and_come_without_a_warning(days):
+    axes = Figure().subplots()
+    dated(axes)
+    axes.set_xlim(np.datetime64("2023-05-14"), np.datetime64("2023-05-14") + days)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 1 <= len(axes.get_xticks()) <= MOST_DATES + 1
+
+
+def test_rates_are_written_out():
+    calls = pd.Series(
+        {"label": "owl", "calls": 1295, "calls_per_h": 1300.4, "low": 12.34, "high": 0.5, "not_looked_for": ""}
+    )
+    assert line_of(calls) == "owl: 1,295 calls, 1,300 per hour (12.3 to 0.5)"
 
 
 def test_what_an_earlier_summary_left_is_replaced(tmp_path):
@@ -423,6 +452,45 @@ def test_recordings_may_be_a_folder_or_a_table_without_the_sound(tmp_path, capsy
     (tmp_path / "rec" / "heard.csv").write_text("path,duration_s\nA_20230514_040000.wav,60\nA_20230514_070000.wav,60\n")
     assert run("summarise", *words, f"recordings={tmp_path / 'rec' / 'heard.csv'}") == 0
     assert pd.read_csv(tmp_path / "out" / "by_hour.csv")["hour"].tolist() == [4, 7]
+
+
+@pytest.mark.parametrize("sound", ["where it was", "moved", "gone"])
+def test_the_raven_tables_of_detect_find_their_recordings(tmp_path, sound):
+    """Tables in a folder of their own: by the path that they name, among recordings=, or with a table of recordings."""
+    calls = [(wav(tmp_path / "birds" / site / "20230514_060000.wav", 3.0), n) for n, site in enumerate("ab", 1)]
+    calls.append((wav(tmp_path / "birds" / "a" / "20230514_070000.wav", 3.0), 3))
+    wav(tmp_path / "birds" / "c" / "20230514_080000.wav", 3.0)  # where nothing was heard
+    rows = [(str(path), n + i / 100, n + 1.0, "owl", 0.9) for path, n in calls for i in range(n) if n < 3]
+    found = detected(*rows, (str(calls[2][0]), 0.5, 1.0, "owl", 0.9))
+    place = tmp_path / "detections" / "raven"
+    place.mkdir(parents=True)
+    raven.write(found, place, tmp_path / "birds")
+    words = [f"detections={place}", f"out={tmp_path / 'out'}", "overwrite=true"]
+    counts = {"a/20230514_060000.wav": 1, "b/20230514_060000.wav": 2, "a/20230514_070000.wav": 1}
+    root = tmp_path / "birds"
+    if sound == "where it was":
+        assert run("summarise", *words) == 0
+        assert heard_in(tmp_path / "out", root) == counts
+    if sound == "moved":
+        root = (tmp_path / "birds").rename(tmp_path / "elsewhere")
+    if sound == "gone":
+        shutil.rmtree(tmp_path / "birds")
+        table = tmp_path / "recordings.csv"
+        table.write_text(f"path,duration_s\n{calls[2][0]},3\nx/20230514_080000.wav,3\n")
+        shutil.rmtree(place / "b")
+        (place / "a" / "20230514_060000.Table.1.selections.txt").unlink()
+        assert run("summarise", *words, f"recordings={table}") == 0
+        assert heard_in(tmp_path / "out", root) == {"a/20230514_070000.wav": 1}
+        return
+    assert run("summarise", *words, f"recordings={root}") == 0
+    assert heard_in(tmp_path / "out", root) == counts
+    assert pd.read_csv(tmp_path / "out" / "by_recording.csv")["path"].nunique() == 4
+
+
+def heard_in(out: Path, root: Path) -> dict[str, int]:
+    table = pd.read_csv(out / "by_recording.csv")
+    table = table[table["calls"] > 0]
+    return {str(Path(path).relative_to(root)): calls for path, calls in zip(table["path"], table["calls"], strict=True)}
 
 
 def test_a_table_of_times_counts_before_all_else(detect_folder, tmp_path):

@@ -97,6 +97,7 @@ def test_a_threshold_is_chosen_on_the_calibration_rows_and_judged_on_the_test_ro
     p = probabilities(held.logits, temperature, False)[:, 0]
     assert chosen["threshold"] == pytest.approx(p[5]) and chosen["positives"] == 6
     assert chosen["precision"] == pytest.approx(5 / 6) and chosen["recall"] == pytest.approx(5 / 6)
+    assert chosen["reported"] == 6 and found.thresholds["background"] == 0
     m = found.metrics  # reported as owl, from calibration's .7 on: .99 .97 .9 .8 and the background of .999
     assert m["test/precision_at_threshold/owl"] == pytest.approx(3 / 5)
     assert m["test/recall_at_threshold/owl"] == pytest.approx(3 / 4)
@@ -147,6 +148,7 @@ def test_background_has_a_say_in_the_choice_of_a_threshold():
     assert quiet.thresholds["classes"]["owl"]["threshold"] is not None
     assert noisy.thresholds["classes"]["owl"]["threshold"] is None
     assert any("No threshold reaches a precision of 0.8: owl" in note for note in noisy.notes)
+    assert (quiet.thresholds["background"], noisy.thresholds["background"]) == (0, 3)
 
 
 def test_a_class_with_few_calibration_calls_gets_no_threshold_and_is_named():
@@ -155,7 +157,8 @@ def test_a_class_with_few_calibration_calls_gets_no_threshold_and_is_named():
     few = answers(held.logits[kept], held.truth[kept], held.background[kept], group=held.group[kept])
     found = results(drawn(0), few, NAMES, 0.01, resamples=0)  # so little that any score would do
     wren = found.thresholds["classes"]["wren"]
-    assert wren == {"threshold": None, "precision": None, "recall": None, "positives": FEWEST_CALLS - 1}
+    nothing = dict.fromkeys(("threshold", "precision", "recall", "reported"))
+    assert wren == nothing | {"positives": FEWEST_CALLS - 1}
     assert next(note for note in found.notes if "for want of" in note).endswith("rows: wren.")
     assert "test/recall_at_threshold/wren" not in found.metrics and "test/recall_at_threshold/owl" in found.metrics
     assert "test/false_positives_per_hour/wren" not in found.metrics and "test/ap/wren" in found.metrics
@@ -263,7 +266,7 @@ def test_thresholds_are_read_back_as_they_were_written(tmp_path):
     found = results(drawn(0), answers(held.logits[kept], held.truth[kept]), NAMES, 0.8, resamples=0)
     write_thresholds(found, tmp_path / "thresholds.json")
     assert read_thresholds(tmp_path / "thresholds.json") == found.thresholds
-    assert set(found.thresholds) == {"temperature", "wanted_precision", "multilabel", "classes"}
+    assert set(found.thresholds) == {"temperature", "wanted_precision", "multilabel", "background", "classes"}
     assert "NaN" not in (tmp_path / "thresholds.json").read_text(encoding="utf-8")
 
 

@@ -53,6 +53,8 @@ def recording_of(found: Found, source: Path, example: str) -> str:
 def recording_named(found: Found, written: str, source: Path, whole: str | None = None) -> str:
     """The recording that an annotation file names, perhaps by a path of another machine.
 
+    One of the corpus counts first, then what lies at `written` beside the annotation file, then what lies at `whole`.
+
     Args:
         written: its name or path, with / or \\.
         whole: its path where `written` is only a name: tells recordings of one name apart.
@@ -66,8 +68,9 @@ def recording_named(found: Found, written: str, source: Path, whole: str | None 
     name = written.replace("\\", "/").rsplit("/", 1)[-1]
     if near := nearest(found.by_name.get(name.lower(), []), source, (whole or written).replace("\\", "/")):
         return str(near)
-    elsewhere = source.parent / written.strip()
-    return str(elsewhere if name and is_file(elsewhere) else found.root / name)
+    elsewhere = [source.parent / place.strip() for place in (written, whole or written)]
+    there = [place for place in elsewhere if name and is_file(place)]
+    return str(there[0] if there else found.root / name)
 
 
 def nearest(paths: Sequence[Path], source: Path, tail: str | None = None) -> Path | None:

@@ -177,7 +177,8 @@ class Raven:
     """A folder of recordings with selection tables beside them or in `annotations`.
 
     ``NAME.Table.1.selections.txt`` and ``NAME.selections.txt`` belong to ``NAME.wav``; a table with a column
-    ``Begin Path`` or ``Begin File`` names its recordings itself. Recordings without a table are unlabelled rows.
+    ``Begin Path`` or ``Begin File`` names its recordings itself: what is not found by its name is looked for at its path.
+    Recordings without a table are unlabelled rows.
 
     Args:
         label_column: the column that holds the label; found by its usual names if None.

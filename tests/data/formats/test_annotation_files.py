@@ -95,6 +95,16 @@ def test_times_of_several_recordings_add_up_and_the_file_columns_hold(tmp_path):
     ]
 
 
+def test_a_recording_that_is_not_beside_its_table_is_looked_for_at_its_begin_path(tmp_path):
+    far, near = wav(tmp_path / "far" / "a.wav"), tmp_path / "tables"
+    near.mkdir()
+    row = "Selection\tBegin Time (s)\tEnd Time (s)\tBegin File\tBegin Path\tSpecies\n1\t0\t1\ta.wav\t{}\towl\n"
+    (near / "a.Table.1.selections.txt").write_text(row.format(far))
+    assert read_corpus(near, Raven()).frame["path"].tolist() == [str(far)]
+    wav(near / "a.wav")
+    assert read_corpus(near, Raven()).frame["path"].tolist() == [str(near / "a.wav")]  # the one beside counts first
+
+
 def test_quotation_marks_in_labels_are_part_of_them_unless_the_header_is_quoted(tmp_path):
     wav(tmp_path / "a.wav")
     head = ["Begin Time (s)", "End Time (s)", "Species"]
