@@ -267,7 +267,7 @@ def test_the_page_says_why_what_it_guesses_and_how_far_it_is(serve, page):
         window.answer()
     assert until(
         lambda: (
-            "guesses right against labels:"
+            "guesses right against answers learned from:"
             in window("curve").find_element(By.TAG_NAME, "svg").get_attribute("aria-label")
         )
     )
