@@ -419,8 +419,8 @@ async function discover() {
     const line = document.createElement("div"), tiles = document.createElement("div");
     line.className = "line";
     tiles.className = "tiles";
-    line.append(`${group.size} calls, novelty ${group.novelty.toFixed(2)}`,
-      button("Open and name", "", () => many(`Group of ${group.size} calls: the ${group.cards.length} in its middle`, group.cards, null, "groups")));
+    line.append(`${group.size} clips, novelty ${group.novelty.toFixed(2)}`,
+      button("Open and name", "", () => many(`Group of ${group.size} clips: the ${group.cards.length} in its middle`, group.cards, null, "groups")));
     tiles.append(...group.cards.map(card => tile(card, false)));
     made.append(line, tiles);
     return made;
