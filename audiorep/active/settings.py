@@ -23,10 +23,10 @@ def named(name: str, key: str) -> Selector:
 
 
 def number(cfg: DictConfig, name: str, otherwise: int, meaning: str = "chosen for this corpus") -> int:
-    """A setting that may be `auto`: then `otherwise`, and the log says what it means."""
+    """A setting that may be `auto`: then `otherwise`, and the log says what that means, with the number for {}."""
     value = cfg[name]
     if value == "auto":
-        log.info("%s=%d: %s", name, otherwise, meaning)
+        log.info("%s (%s=%d)", meaning.format(otherwise), name, otherwise)
         return otherwise
     if isinstance(value, bool) or not isinstance(value, int):
         raise AudiorepError(f"{name}={value}: a whole number or auto is needed")

@@ -91,7 +91,7 @@ def cut(corpus: Corpus, length_s: float | None, unit: str = "windows") -> Corpus
     manifest = replace(manifest, frame=manifest.frame.assign(start_s=start_s, end_s=end_s))
     train, test = (np.flatnonzero(np.isin(rows, side)) for side in (corpus.split.train, corpus.split.test))
     log.info(
-        "%s row(s) longer than %d %s cut into %s clips of %g s",
+        "%s rows longer than %d %s cut into %s clips of %g s",
         f"{long.sum():,}", LONG, unit, f"{counts[long].sum():,}", length_s,
     )  # fmt: skip
     return replace(

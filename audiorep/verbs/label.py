@@ -194,7 +194,7 @@ def settings_of(cfg: DictConfig, several: bool, classes: int) -> Settings:
             f"first={begins} needs a model or answers, and there are none at first: choose auto, diversity_first, typiclust,"
             " k_medoids, farthest_first or random"
         )
-    batch = number(cfg, "batch", max(10, 2 * classes), "questions are chosen so many at a time")
+    batch = number(cfg, "batch", max(10, 2 * classes), "{} questions are chosen at a time")
     counts = {"batch": batch} | {key: number(cfg, key, 1) for key in ("overlap", "budget")}
     if low := next((key for key, value in counts.items() if value < 1), None):
         raise AudiorepError(f"{low}={counts[low]}: 1 at least is needed")

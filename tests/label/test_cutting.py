@@ -75,7 +75,7 @@ def answer(desk: Desk, count: int, prefix: str = "k") -> None:
 def test_long_recordings_are_cut_answered_gone_on_with_written_and_trained_on(corpus, model, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     desk, folder = desk_of(corpus, tmp_path, f"model={model}", f"classes=[{','.join(CLASSES)}]")
-    assert "5 row(s) longer than 2 windows cut into 125 clips of 0.5 s" in caplog.text
+    assert "5 rows longer than 2 windows cut into 125 clips of 0.5 s" in caplog.text
     clips = list(desk.told.clips)
     mine = [clip for clip in clips if clip.path == "0.wav"]
     starts = [
@@ -122,7 +122,7 @@ def test_long_recordings_are_cut_answered_gone_on_with_written_and_trained_on(co
 @pytest.mark.parametrize(
     "settings, clips, said",
     [
-        (["clip_s=1"], 5 * 13 + 5, "5 row(s) longer than 2 clips cut into 65 clips of 1 s"),
+        (["clip_s=1"], 5 * 13 + 5, "5 rows longer than 2 clips cut into 65 clips of 1 s"),
         (["clip_s=0.5"], 130, "cut into 125 clips of 0.5 s"),
         (["window.length_s=1.5"], 5 * 9 + 5, "longer than 2 windows cut into 45 clips of 1.5 s"),
         (["clip_s=6.05"], 10, None),  # twice that is no less than the rows
@@ -168,6 +168,29 @@ def test_a_store_that_was_begun_with_other_clips_is_refused_once_it_holds_answer
     desk, _ = desk_of(corpus, tmp_path, f"clip_s={before}", window)
     assert len(answers_since(desk.store)) == 4 and desk.record.tally["ann"] == 1
     desk.close()
+
+
+def test_labelled_rows_of_the_test_side_still_judge_where_rows_before_them_are_cut(corpus, tmp_path):
+    own = corpus.with_name("split.csv")
+    lines = [
+        "path,start_s,end_s,label,part",
+        "0.wav,,,,train",
+        "1.wav,,,,test",
+        "5.wav,0,0.5,up,test",
+        "5.wav,1,1.5,down,train",
+    ]
+    own.write_text("\n".join(lines) + "\n")
+    desk, _ = desk_of(own, tmp_path, "split.column=part", "clip_s=0.5")
+    judges = [desk.told.clips[row] for row in np.flatnonzero(desk.told.held_out)]
+    assert [(clip.path, clip.start_s, clip.end_s) for clip in judges] == [("5.wav", 0.0, 0.5)]
+    assert len(desk.told.clips) == 52 and sorted(desk.record.said) == [50, 51]
+    desk.close()
+
+
+def test_the_log_says_what_the_number_of_questions_means(corpus, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    desk_of(corpus, tmp_path, "clip_s=null")[0].close()
+    assert "10 questions are chosen at a time (batch=10)" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "many", "true", ".inf", "[1]"])
