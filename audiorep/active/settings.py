@@ -22,11 +22,11 @@ def named(name: str, key: str) -> Selector:
     return made
 
 
-def number(cfg: DictConfig, name: str, otherwise: int) -> int:
-    """A setting that may be `auto`."""
+def number(cfg: DictConfig, name: str, otherwise: int, meaning: str = "chosen for this corpus") -> int:
+    """A setting that may be `auto`: then `otherwise`, and the log says what that means, with the number for {}."""
     value = cfg[name]
     if value == "auto":
-        log.info("%s=%d", name, otherwise)
+        log.info("%s (%s=%d)", meaning.format(otherwise), name, otherwise)
         return otherwise
     if isinstance(value, bool) or not isinstance(value, int):
         raise AudiorepError(f"{name}={value}: a whole number or auto is needed")

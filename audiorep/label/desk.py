@@ -15,7 +15,7 @@ from audiorep.label import progress
 from audiorep.label.answer import Answer
 from audiorep.label.journal import add_answer, answers_since, undo
 from audiorep.label.leases import Leases
-from audiorep.label.lesson import choose, taught
+from audiorep.label.lesson import choose, heard, taught
 from audiorep.label.queries import add_query
 from audiorep.label.record import Record
 from audiorep.label.round import Question, Round
@@ -124,9 +124,9 @@ class Desk:
             guess = [] if self.record.answered[row] else self.round.guess(row, 1)  # one that has not heard the answer
         stored = add_answer(self.store, answer)
         with self.lock:
-            if guess and answer.kind == "label" and row not in self.guesses:
-                there = [name for name, present in answer.labels.items() if present]
-                self.guesses[row] = (guess[0][0], int(guess[0][0] in there))
+            right = heard(answer, self.settings.several)
+            if guess and right is not None and row not in self.guesses:
+                self.guesses[row] = (guess[0][0], int(guess[0][0] in right))
             self.leases.release(row, answer.annotator)
             self.poll()
         return stored
@@ -288,7 +288,7 @@ class Desk:
         unclear = ambiguous(said, self.settings.several).numpy() if said is not None and len(said) > 1 else None
         before = self.round
         found = progress.figures(
-            len(rows), p, before.p, self.stop_set, rows[~use], answers[~use], list(self.guesses.values()),
+            len(rows), p, before.over(classes), self.stop_set, rows[~use], answers[~use], list(self.guesses.values()),
             self.settings.several,
         )  # fmt: skip
         if failed:

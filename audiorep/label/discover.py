@@ -1,4 +1,4 @@
-"""Groups of calls that nobody has named yet, to browse and to name at once; the newest first."""
+"""Groups of calls that nobody has named yet, to browse and to name at once; those least like any answer first."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ MOST_ROWS = 5000
 @dataclass(frozen=True)
 class Group:
     """Unanswered clips that sound alike. rows: nearest to their middle first. novelty: distance from the middle to the
-    nearest clip that was named, in units of the distance to be expected between two clips; 1: nothing was."""
+    nearest clip that was named or called noise, in units of the distance to be expected between two clips; 1: nothing was."""
 
     rows: list[int]
     size: int
@@ -29,9 +29,8 @@ def clusters(desk: Desk, groups: int = GROUPS) -> list[Group]:
     with desk.lock:
         desk.poll()
         free = desk.unanswered()
-        known = np.array(
-            [row for row, one in desk.record.settled.items() if one.kind == "label" and desk.told.usable[row]], np.int64
-        )
+        told = [row for row, one in desk.record.settled.items() if one.kind in ("label", "noise")]
+        known = np.array([row for row in told if desk.told.usable[row]], np.int64)
     if not len(free):
         return []
     rng = np.random.default_rng(desk.settings.seed)

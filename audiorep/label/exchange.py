@@ -49,6 +49,16 @@ def clips_of(manifest: Manifest, folder: Path) -> list[Clip]:
     return clips
 
 
+def kinds_of(frame: pd.DataFrame) -> pd.Series:
+    """What rows say by a column `kind`: noise or unknown; else label."""
+    return frame.get("kind", pd.Series("label", frame.index)).where(lambda k: k.isin(WITHOUT_LABEL), "label")
+
+
+def unsaid(frame: pd.DataFrame) -> np.ndarray:
+    """[rows] which rows say nothing: no label, nor that there is none to give."""
+    return ((frame["label"] == "") & (kinds_of(frame) == "label")).to_numpy(bool)
+
+
 def import_labels(
     store: Store, manifest: Manifest, folder: Path, annotator: str, several: bool = False
 ) -> tuple[int, int]:
@@ -68,10 +78,8 @@ def import_labels(
     Raises:
         AudiorepError: several labels in one clip although `several` is false, or one both there and absent.
     """
-    frame = manifest.frame
-    kind = frame.get("kind", pd.Series("label", frame.index)).where(lambda k: k.isin(WITHOUT_LABEL), "label")
-    used = np.flatnonzero((frame["label"] != "") | (kind != "label"))
-    manifest, kinds = manifest.take(used), kind.astype(str).iloc[used].tolist()
+    manifest = manifest.take(np.flatnonzero(~unsaid(manifest.frame)))
+    kinds = kinds_of(manifest.frame).astype(str).tolist()
     clips = clips_of(manifest, folder)
     if "clip" in manifest.frame:
         known = get_clips(store, set(manifest.frame["clip"].astype(str)))

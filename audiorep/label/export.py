@@ -31,14 +31,14 @@ def export_manifest(desk: Desk, folder: Path, out: Path) -> dict[str, Any]:
         said = about.assign(clip=[clip.id for clip in desk.told.clips])
         whole = whole.merge(said.drop(columns=[name for name in about if name in whole]), how="left", on="clip")
     write_manifest(whole, out / "labels.csv")
-    return {"written": ["labels.csv"], "rows": len(table)}
+    return {"written": ["labels.csv"], "rows": len(whole), "answered": len(table)}
 
 
 def export_tables(write: Callable[..., list[Path]], name: str, desk: Desk, folder: Path, out: Path) -> dict[str, Any]:
     """What is settled, each label by itself, in another program's tables below `out/name`."""
     table = settled_table(desk.store, folder, several=desk.settings.several, each=True)
     written = write(table, out / name, folder)
-    return {"written": [str(path.relative_to(out)) for path in written], "rows": len(table)}
+    return {"written": [str(path.relative_to(out)) for path in written], "rows": len(table), "answered": len(table)}
 
 
 EXPORTS: Mapping[str, Callable[[Desk, Path, Path], dict[str, Any]]] = {

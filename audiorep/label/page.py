@@ -119,7 +119,7 @@ class Page:
         }  # fmt: skip
 
     def clusters(self, asked: Fields) -> dict[str, Any]:
-        """Groups of unlabelled calls that sound alike, the newest to the model first."""
+        """Groups of unlabelled calls that sound alike, those least like any answer first."""
         found = discover.clusters(self.desk)
         return {
             "clusters": [

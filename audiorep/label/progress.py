@@ -22,8 +22,8 @@ RECENT = 40
 
 @dataclass(frozen=True)
 class Figures:
-    """After a round: labels that are known; part of the recent guesses that turned out right; kappa between this model and
-    the one before; score on rows that only judge. None: not known."""
+    """After a round: labels, answers that are learned from; part of the recent guesses that turned out right; kappa between
+    this model and the one before; score on rows that only judge. None: not known."""
 
     labels: int
     guessed: float | None
@@ -53,7 +53,7 @@ def figures(
     """What is known after a round.
 
     Args:
-        p, before: probabilities of all rows by this model and the one before (of fewer classes, where some were added).
+        p, before: probabilities of all rows by this model and the one before, of the same classes.
         stop_set: rows on which these are compared.
         judges, truth: rows that only judge, and their answers.
         guesses: (class, whether it was right) for every answered question, in order.

@@ -32,6 +32,16 @@ class Round:
     seen: int
     ambiguous: Bool[np.ndarray, " n"] | None = None
 
+    def over(self, classes: tuple[str, ...]) -> Float[np.ndarray, "n c"] | None:
+        """p by these classes: 0 of those that were not known then."""
+        if self.p is None or classes == self.classes:
+            return self.p
+        p = np.zeros((len(self.p), len(classes)), self.p.dtype)
+        for c, name in enumerate(classes):
+            if name in self.classes:
+                p[:, c] = self.p[:, self.classes.index(name)]
+        return p
+
     def guess(self, row: int, most: int = 3) -> list[tuple[str, float]]:
         """What the model would say: the likeliest classes with their probabilities."""
         if self.p is None:

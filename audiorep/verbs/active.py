@@ -44,8 +44,8 @@ def active(cfg: DictConfig) -> dict[str, float]:
     score = ("cmap" if sides.multilabel else "balanced_accuracy") if cfg.score == "auto" else str(cfg.score)
     if score not in metrics_known:
         raise AudiorepError(f"score={score} is none of {', '.join(metrics_known)}")
-    batch = number(cfg, "batch", max(2, len(sides.classes)))
-    budget = number(cfg, "budget", min(BATCHES * batch, len(sides.train)))
+    batch = number(cfg, "batch", max(2, len(sides.classes)), "{} clips are asked at a time")
+    budget = number(cfg, "budget", min(BATCHES * batch, len(sides.train)), "{} labels are asked for in all")
     check_batches(batch, budget, len(sides.train))
     if cfg.seeds < 1:
         raise AudiorepError(f"seeds={cfg.seeds}: one simulation at least")

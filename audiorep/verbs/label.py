@@ -22,8 +22,9 @@ from audiorep.errors import AudiorepError
 from audiorep.label.answer import Answer, check
 from audiorep.label.app import make_app
 from audiorep.label.clips import Clip, add_clips
+from audiorep.label.cutting import check_begun, cut, length_of, settle_window
 from audiorep.label.desk import Desk
-from audiorep.label.exchange import clips_of, import_labels
+from audiorep.label.exchange import clips_of, import_labels, unsaid
 from audiorep.label.guard import check_address
 from audiorep.label.store import Store, open_store
 from audiorep.label.told import Settings, Told
@@ -83,14 +84,20 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
     if own:
         cfg.embeddings = str(out / "embeddings.npz")
     several, wanted = bool(cfg.labels.multilabel), names(cfg)
-    cfg, corpus, model = open_corpus(cfg, out, must_split=False)
-    x, known = embeddings(cfg, corpus, model, renew=own)
-    known = known & np.isfinite(x).all(1)
-    manifest, path = corpus.manifest, Path(str(cfg.corpus))
+    settle_window(cfg)
+    cfg.data.batch_size = build.BATCH if cfg.data.batch_size == "auto" else cfg.data.batch_size  # of clips, not of rows
+    cfg, whole, model = open_corpus(cfg, out, must_split=False)
+    path, length_s = Path(str(cfg.corpus)), length_of(cfg)
     folder = (path if path.is_dir() else path.parent).resolve()
+    corpus = cut(whole, length_s, "windows" if cfg.clip_s == "auto" else "clips")
+    manifest, places = corpus.manifest, clips_of(corpus.manifest, folder)
     store = open_store(out / STORE if cfg.store is None else str(cfg.store))
     try:
-        clips, first_rows = one_each(store, clips_of(manifest, folder))
+        rows = whole.manifest.take(np.flatnonzero(unsaid(whole.manifest.frame)))
+        check_begun(store, clips_of(rows, folder), places, length_s)
+        x, known = embeddings(cfg, corpus, model, renew=own)
+        known = known & np.isfinite(x).all(1)
+        clips, first_rows = one_each(store, places)
         claims = cfg.detections is not None and Path(str(cfg.detections)).resolve() == path.resolve()
         new, old = (0, 0) if claims else import_labels(store, manifest, folder, IMPORTED, several)
         if new or old:
@@ -102,10 +109,9 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
         classes = list(dict.fromkeys([*corpus.classes, *wanted, *sorted({name for name, _ in found.values()})]))
         usable = known[first_rows]
         seconds = {path: info.duration_s for path, info in manifest.files.items()}
-        length_s = manifest.frame["path"].map(seconds).to_numpy(float)[first_rows]
         told = Told(
             clips,
-            length_s,
+            manifest.frame["path"].map(seconds).to_numpy(float)[first_rows],
             standardise(x, np.flatnonzero(known))[first_rows],
             usable,
             held_out,
@@ -188,7 +194,7 @@ def settings_of(cfg: DictConfig, several: bool, classes: int) -> Settings:
             f"first={begins} needs a model or answers, and there are none at first: choose auto, diversity_first, typiclust,"
             " k_medoids, farthest_first or random"
         )
-    batch = number(cfg, "batch", max(10, 2 * classes))
+    batch = number(cfg, "batch", max(10, 2 * classes), "{} questions are chosen at a time")
     counts = {"batch": batch} | {key: number(cfg, key, 1) for key in ("overlap", "budget")}
     if low := next((key for key, value in counts.items() if value < 1), None):
         raise AudiorepError(f"{low}={counts[low]}: 1 at least is needed")

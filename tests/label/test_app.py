@@ -507,7 +507,7 @@ def test_what_is_written_is_read_back_as_it_was_answered(page):
     page.post("/api/answer", sent(clips[12].id, "c", kind="noise", labels={}))
     page.post("/api/answer", sent(clips[13].id, "d", kind="unknown", labels={}))
     told = page.post("/api/export", {"format": "manifest"})
-    assert told == {"written": ["labels.csv"], "rows": 4}
+    assert told == {"written": ["labels.csv"], "rows": 40, "answered": 4}
     frame = read_corpus(page.out / "labels.csv", Table()).frame
     assert len(frame) == 40 and (frame["label"] == "").sum() == 37
     named = frame[frame["label"] != ""]
@@ -544,9 +544,9 @@ def test_an_export_keeps_what_else_the_corpus_says_of_a_clip(make):
 
 
 def test_an_export_without_an_answer_has_all_clips_without_labels(page):
-    assert page.post("/api/export", {})["rows"] == 0
+    assert page.post("/api/export", {}) == {"written": ["labels.csv"], "rows": 40, "answered": 0}
     assert (read_corpus(page.out / "labels.csv", Table()).frame["label"] == "").all()
-    assert page.post("/api/export", {"format": "raven"}) == {"written": [], "rows": 0}
+    assert page.post("/api/export", {"format": "raven"}) == {"written": [], "rows": 0, "answered": 0}
 
 
 def test_an_export_when_all_is_answered_has_each_clip_once(make):

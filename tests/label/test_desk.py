@@ -19,7 +19,7 @@ from audiorep.label import leases, progress
 from audiorep.label.desk import FIRST, NEIGHBOURS, Desk
 from audiorep.label.discover import clusters
 from audiorep.label.journal import add_answer, answers_since, history
-from audiorep.label.lesson import taught
+from audiorep.label.lesson import NOISE, taught
 from audiorep.label.queries import get_query, last_query
 from audiorep.label.store import open_store
 from audiorep.select.top import Random
@@ -115,8 +115,8 @@ def test_what_was_answered_is_not_asked_again_of_anybody(make):
     assert row not in rows(desk.next("a", 40)) + rows(desk.next("b", 40))
 
 
-@pytest.mark.parametrize("kind", ["unknown", "noise", "skip"])
-def test_unknown_noise_and_skipped_clips_are_not_asked_again_and_teach_no_class(make, kind):
+@pytest.mark.parametrize("kind", ["unknown", "skip"])
+def test_unknown_and_skipped_clips_are_not_asked_again_and_teach_no_class(make, kind):
     desk = make()
     teach(desk, range(8))
     row = desk.next("a")[0].row
@@ -412,6 +412,62 @@ def test_closing_waits_for_learning_and_lets_go_of_the_store(make, tmp_path):
     assert not closing.is_alive() and not desk.worker.is_alive()
 
 
+# ------------------------------------------------------------ noise
+
+
+def test_noise_is_a_class_of_its_own_that_is_guessed_and_not_asked_again(make):
+    desk = make(classes=CLASSES[:3])
+    for row in range(12):
+        desk.answer(said(desk, row, **({"kind": "noise", "labels": {}} if row % 4 == 3 else {})))
+    desk.learn()
+    rows_taught, answers, classes = taught(desk.record, desk.told.usable)
+    assert classes == (*CLASSES[:3], NOISE) and desk.record.classes == [*CLASSES[:3]]  # no class to answer with
+    assert answers[rows_taught.tolist().index(3)].tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert {desk.round.guess(row, 1)[0][0] for row in range(15, 40, 4)} == {NOISE}
+    assert {desk.round.guess(row, 1)[0][0] for row in range(12, 40, 4)} == {"up"}
+    assert desk.history[-1].labels == 12
+    desk.answer(said(desk, 15, kind="noise"))
+    assert desk.guesses[15] == (NOISE, 1)
+
+
+def test_calls_of_one_class_and_noise_are_enough_to_learn(make):
+    desk = make(classes=["up"])
+    for row in (0, 4, 8, 1, 5, 9):
+        desk.answer(said(desk, row, kind="label" if row % 4 == 0 else "noise"))
+    desk.learn()
+    assert [desk.round.guess(row, 1)[0][0] for row in (12, 13)] == ["up", NOISE]
+
+
+def test_a_class_that_is_called_noise_is_the_same(make):
+    desk = make(classes=["up", NOISE])
+    for row, more in ((0, {}), (1, {"labels": {NOISE: True}}), (5, {"kind": "noise"})):
+        desk.answer(said(desk, row, **more))
+    _, answers, classes = taught(desk.record, desk.told.usable)
+    assert classes == ("up", NOISE) and answers.tolist() == [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+
+
+def test_models_are_compared_by_the_names_of_classes_when_one_is_added_before_noise(make):
+    desk = make(classes=CLASSES[:3])
+    for row in range(12):
+        desk.answer(said(desk, row, **({"kind": "noise", "labels": {}} if row % 4 == 3 else {})))
+    desk.learn()
+    desk.add_class("hoot")
+    desk.answer(said(desk, 12))
+    desk.learn()
+    assert desk.round.classes == (*CLASSES[:3], "hoot", NOISE)
+    assert desk.history[-1].kappa == 1.0
+
+
+def test_groups_like_what_was_called_noise_come_last(make):
+    desk = make()
+    for row in (0, 1, 2):
+        desk.answer(said(desk, row))
+    assert {row % 4 for row in clusters(desk, 4)[0].rows} == {3}
+    desk.answer(said(desk, 3, kind="noise"))
+    desk.answer(said(desk, 7, kind="noise"))
+    assert clusters(desk, 4)[0].novelty < 0.5
+
+
 # ------------------------------------------------------------ several labels
 
 
@@ -488,9 +544,12 @@ def test_guesses_are_counted_as_right_or_wrong_only_where_the_model_had_not_hear
     desk.learn()
     assert desk.history[-1].guessed == 0.75
     desk.take_back("u", "ann")
-    desk.answer(said(desk, 12, kind="noise"))
+    desk.answer(said(desk, 12, kind="unknown"))
     desk.learn()
     assert desk.history[-1].guessed == 1.0
+    desk.answer(said(desk, 13, kind="noise"))  # guessed as a call
+    desk.learn()
+    assert desk.history[-1].guessed == 0.75
 
 
 def test_the_guess_is_the_likeliest_classes_with_their_probabilities(make):

@@ -267,7 +267,7 @@ def test_the_page_says_why_what_it_guesses_and_how_far_it_is(serve, page):
         window.answer()
     assert until(
         lambda: (
-            "guesses right against labels:"
+            "guesses right against answers learned from:"
             in window("curve").find_element(By.TAG_NAME, "svg").get_attribute("aria-label")
         )
     )
@@ -538,6 +538,37 @@ def test_agreement_and_exports_are_told_beside(serve, page):
         window.driver.find_element(By.CSS_SELECTOR, f"[data-export={format}]").click()
         until(lambda file=file: file in window("told").text)
         assert (server.folder / "out" / file).exists()
+        if format == "manifest":
+            assert window("told").text == "labels.csv: 40 rows, 4 of them answered"
+
+
+@pytest.mark.parametrize("width, height", [(1400, 1000), (1280, 657), (700, 600)])
+def test_results_do_not_lie_under_the_line_at_the_bottom(serve, page, width, height):
+    window = page(serve(taught=12))
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    window.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for css in ("#agreement", "[data-export=manifest]", "[data-export=raven]", "[data-export=audacity]"):
+        seen = window.script(
+            "const one = document.querySelector(arguments[0]), { left, right, top, bottom } = one.getBoundingClientRect();"
+            "return one.contains(document.elementFromPoint((left + right) / 2, (top + bottom) / 2))", css
+        )  # fmt: skip
+        assert seen, css
+
+
+def test_what_is_guessed_to_be_noise_is_shown_and_proposed_so(serve, page):
+    server = serve()
+    for row in range(40):
+        if row % 4 < 3 or row < 12:
+            server.desk.answer(said(server.desk, row, "before", "label" if row % 4 < 3 else "noise"))
+    server.desk.learn()
+    window = page(server)
+    assert window.row is not None and window.row % 4 == 3
+    until(lambda: window("guess").text.startswith("noise"))
+    window.press("g")
+    until(lambda: window.clips())
+    assert window.script("return document.getElementById('name-for').selectedOptions[0].textContent") == "noise"
+    window("name-all").click()
+    until(lambda: [kind for _, kind, _ in server.labels.values()].count("noise") == 10)
 
 
 # ------------------------------------------------------------ two at once, and none

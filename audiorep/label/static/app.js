@@ -343,8 +343,12 @@ function undo() {
 async function alike() {
   if (!desk.card) return;
   const told = await call(`/api/next?mode=alike&count=24&clip=${desk.card.clip}&annotator=${encodeURIComponent(who() || "?")}`);
-  const guess = desk.card.guess[0]?.name;
+  const guess = choiceOf(desk.card.guess[0]?.name);
   many(`Sounds like ${desk.card.name} at ${desk.card.start_s.toFixed(2)} s`, told.cards, guess, "one");
+}
+
+function choiceOf(name) {   // noise is a class to the model where a clip has but one
+  return name === "noise" && !desk.state.classes.some(one => one.name === name) ? "\u0000noise" : name;
 }
 
 function many(title, cards, name, from) {
@@ -415,8 +419,8 @@ async function discover() {
     const line = document.createElement("div"), tiles = document.createElement("div");
     line.className = "line";
     tiles.className = "tiles";
-    line.append(`${group.size} calls, novelty ${group.novelty.toFixed(2)}`,
-      button("Open and name", "", () => many(`Group of ${group.size} calls: the ${group.cards.length} in its middle`, group.cards, null, "groups")));
+    line.append(`${group.size} clips, novelty ${group.novelty.toFixed(2)}`,
+      button("Open and name", "", () => many(`Group of ${group.size} clips: the ${group.cards.length} in its middle`, group.cards, null, "groups")));
     tiles.append(...group.cards.map(card => tile(card, false)));
     made.append(line, tiles);
     return made;
@@ -476,10 +480,10 @@ function curve(points, what) {
   };
   const [low, high] = [points[0][0], points[points.length - 1][0]];
   const x = n => 28 + 250 * (high > low ? (n - low) / (high - low) : 1), y = v => 88 - 76 * v;
-  const svg = make("svg", { viewBox: "0 0 290 106", role: "img", "aria-label": `${what} against labels: ${points.map(([n, v]) => `${n}: ${v.toFixed(2)}`).join(", ")}` });
+  const svg = make("svg", { viewBox: "0 0 290 106", role: "img", "aria-label": `${what} against answers learned from: ${points.map(([n, v]) => `${n}: ${v.toFixed(2)}`).join(", ")}` });
   for (const v of [0, 0.5, 1]) svg.append(make("line", { x1: 28, x2: 278, y1: y(v), y2: y(v), stroke: "#d5dade" }), make("text", { x: 24, y: y(v) + 3, "font-size": 9, "text-anchor": "end" }, v));
   svg.append(make("polyline", { points: points.map(([n, v]) => `${x(n)},${y(v)}`).join(" "), fill: "none", stroke: "#b3470b", "stroke-width": 2 }),
-    make("text", { x: 28, y: 102, "font-size": 9 }, low), make("text", { x: 278, y: 102, "font-size": 9, "text-anchor": "end" }, `${high} labels`),
+    make("text", { x: 28, y: 102, "font-size": 9 }, low), make("text", { x: 278, y: 102, "font-size": 9, "text-anchor": "end" }, `${high} answers`),
     make("text", { x: 150, y: 102, "font-size": 9, "text-anchor": "middle" }, what));
   return svg;
 }
@@ -492,7 +496,7 @@ $("agreement").addEventListener("click", trying(async () => {
 for (const one of document.querySelectorAll("[data-export]")) one.addEventListener("click", async () => {
   try {
     const told = await call("/api/export", { format: one.dataset.export });
-    $("told").textContent = `${told.rows} rows written: ${told.written.slice(0, 4).join(", ")}${told.written.length > 4 ? " …" : ""}`;
+    $("told").textContent = `${told.written.slice(0, 4).join(", ")}${told.written.length > 4 ? " …" : ""}: ${told.rows} rows, ${told.answered} of them answered`;
   } catch (error) { $("told").textContent = error.message; }
 });
 
