@@ -75,7 +75,7 @@ def test_a_study_on_toys_fills_every_cell_of_its_grid(toy_corpus, tmp_path):
     chosen = ("scratch", "finetune")
     with open_dict(cfg):
         cfg.corpora, cfg.methods = {"toy": toy}, {name: cfg.methods[name] for name in chosen}
-        cfg.methods.finetune.first_budget_only = True
+        cfg.methods.finetune["first_budget_only"] = True
     study(cfg)
     out = tmp_path / "out"
     entries = {p.stem: json.loads(p.read_text()) for p in (out / "cells").glob("*.json")}
