@@ -23,9 +23,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/audiorep demo out=runs/demo/latest overwrite=true
 
-# one process a core, one thread each: a file's tests stay together, as they share what they train
+# one process a core and one more, as some wait; one thread each; a file's tests stay together, as they share what they train
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile
 
 slow: install
 	$(BIN)/python -m pytest -m slow

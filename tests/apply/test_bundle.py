@@ -60,7 +60,7 @@ def refused(capsys, *arguments: object) -> str:
     return line
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=["single", pytest.param("several", marks=pytest.mark.slow), "frames"])
 def made(request, tmp_path_factory, toy_corpus):
     """A model folder of each kind with thresholds between which its scores lie, and its bundle, by the command."""
     make, several = KINDS[request.param]

@@ -107,6 +107,7 @@ def test_a_saved_model_needs_none_of_the_files_it_was_made_from(aves):
     assert load_model(folder / "copy")[2] == kept
 
 
+@pytest.mark.slow
 def test_the_export_equals_torch(tmp_path):
     torch.manual_seed(0)
     model = Model(Waveform(RATE_HZ), Compress(Identity(), FixedNorm()), WaveTransformer(**SMALL)).eval()
