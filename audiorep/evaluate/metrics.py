@@ -240,14 +240,33 @@ def paired_difference(
 
     Each is one prediction, or several of the same samples (by draws of the labels), of whose scores the mean is taken.
     """
-    group = a[0].group
-    ones, weight = np.ones((1, len(group))), group_weights(group, resamples, seed)
+    return paired_differences([(a, b)], [1], metric, resamples, seed)
+
+
+def paired_differences(
+    pairs: Sequence[tuple[Sequence[Predictions], Sequence[Predictions]]],
+    counts: Sequence[int],
+    metric: Metric,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """``sum_k n_k d_k / sum_k n_k`` over several sets of test samples, d_k as in `paired_difference`, n_k the `counts`.
+
+    The bootstrap draws from the groups of all sets together.
+    """
+    group = np.concatenate([a[0].group for a, _ in pairs])
+    ends = np.cumsum([len(a[0].group) for a, _ in pairs])[:-1]
 
     def mean(draws: Sequence[Predictions], of: Weight) -> Scores:
         return np.stack([metric(draw, of) for draw in draws]).mean(0)
 
-    low, high = bounds(mean(a, weight) - mean(b, weight), group)
-    return float((mean(a, ones) - mean(b, ones))[0]), low, high
+    def apart(weight: Weight) -> Scores:
+        parts = np.split(weight, ends, axis=1)
+        each = [mean(a, part) - mean(b, part) for (a, b), part in zip(pairs, parts, strict=True)]
+        return np.average(np.stack(each), axis=0, weights=counts)
+
+    low, high = bounds(apart(group_weights(group, resamples, seed)), group)
+    return float(apart(np.ones((1, len(group))))[0]), low, high
 
 
 def one_hot(index: Int[np.ndarray, " n"], classes: int) -> Float[np.ndarray, "n c"]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from audiorep.evaluate.metrics import SINGLE_LABEL, Predictions, paired_difference
+from audiorep.evaluate.metrics import SINGLE_LABEL, Predictions, paired_differences
 from audiorep.evaluate.pictures import learning_curve
 from audiorep.evaluate.predictions import read_predictions
 from audiorep.study.cells import Entry
@@ -85,21 +85,30 @@ def said_by(grid: Grid, entries: Sequence[Entry], protocol: str | None = None) -
 
 
 def difference(ours: Said, theirs: Said, metric: Any) -> dict[str, float]:
-    """The mean difference over the folds and draws that both have, with a paired bootstrap over the groups of all folds;
-    nothing where folds have other numbers of classes (one was too rare to be kept on both sides) and cannot be joined."""
+    """The mean difference over the folds and draws that both have, with a paired bootstrap over the groups of all folds.
+
+    Folds are joined before they are scored. Where some have other numbers of classes (one was too rare to be kept on both
+    sides), those with the same number are joined, and the differences averaged, each counting as many times as it has folds.
+    """
     shared = [key for key in ours if key in theirs]
-    if len({said[key].score.shape[1] for said in (ours, theirs) for key in shared}) > 1:
-        return {}
     if not shared or all(ours[key] is theirs[key] for key in shared):
         return {}
     draws = sorted({draw for _, draw in shared})
     complete = [d for d in draws if len([1 for fold, draw in shared if draw == d]) == len({f for f, _ in shared})]
-    pairs = [
-        [together([said[key] for key in sorted(shared) if key[1] == d]) for d in complete] for said in (ours, theirs)
-    ]
-    if not complete or any(not np.array_equal(a.truth, b.truth) for a, b in zip(*pairs, strict=True)):
+    alike: dict[int, list[int]] = {}
+    for fold in sorted({fold for fold, _ in shared}) if complete else ():
+        widths = {said[fold, d].score.shape[1] for said in (ours, theirs) for d in complete}
+        if len(widths) > 1:
+            return {}
+        alike.setdefault(widths.pop(), []).append(fold)
+
+    def joined(said: Said, folds: list[int]) -> list[Predictions]:
+        return [together([said[fold, d] for fold in folds]) for d in complete]
+
+    pairs = [(joined(ours, folds), joined(theirs, folds)) for folds in alike.values()]
+    if not pairs or any(not np.array_equal(x.truth, y.truth) for pair in pairs for x, y in zip(*pair, strict=True)):
         return {}
-    mean, low, high = paired_difference(pairs[0], pairs[1], metric)
+    mean, low, high = paired_differences(pairs, [len(folds) for folds in alike.values()], metric)
     return {"difference": mean, "low": low, "high": high}
 
 

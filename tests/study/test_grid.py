@@ -122,12 +122,25 @@ def test_the_difference_is_paired_over_folds_and_means_over_draws():
     assert difference(ours, ours, balanced_accuracy) == {} and difference({}, theirs, balanced_accuracy) == {}
 
 
-def test_folds_with_other_numbers_of_classes_are_not_joined():
-    def said(fold: int, classes: int) -> Predictions:
-        rng = np.random.default_rng(fold)
-        return Predictions(rng.integers(0, classes, 12), rng.random((12, classes)), np.arange(12) + 100 * fold)
+def test_folds_with_other_numbers_of_classes_are_judged_apart_and_averaged():
+    def said(fold: int, classes: int, seed: int) -> Predictions:
+        rng = np.random.default_rng([fold, seed])
+        truth = np.arange(24) % classes
+        return Predictions(
+            truth, rng.random((24, classes)) + 0.7 * np.eye(classes)[truth] * seed, np.arange(24) + 100 * fold
+        )
 
-    ours, theirs = ({(fold, 0): said(fold, 3 + fold) for fold in (0, 1)} for _ in range(2))
-    assert difference(ours, theirs, balanced_accuracy) == {}
-    alike, others = ({(fold, 0): said(fold + shift, 3) for fold in (0, 1)} for shift in (0, 0))
-    assert difference(alike, others, balanced_accuracy)["difference"] == 0.0
+    ours, theirs = ({(fold, 0): said(fold, classes, seed) for fold, classes in enumerate((3, 4, 3))} for seed in (1, 0))
+    found = difference(ours, theirs, balanced_accuracy)
+
+    def score(given, *folds):
+        parts = [given[fold, 0] for fold in folds]
+        joined = Predictions(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in ("truth", "score", "group"))
+        )
+        return balanced_accuracy(joined, np.ones((1, len(joined.truth))))[0]
+
+    by_hand = (2 * (score(ours, 0, 2) - score(theirs, 0, 2)) + score(ours, 1) - score(theirs, 1)) / 3
+    assert found["difference"] == pytest.approx(by_hand) and 0 < found["low"] < by_hand < found["high"]
+    other = {(0, 0): said(0, 5, 1)}
+    assert difference(ours, other, balanced_accuracy) == {}
