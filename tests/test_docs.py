@@ -20,6 +20,7 @@ from verb_pages import keys_of, source_of
 from worked import blocks
 
 from audiorep import __version__
+from audiorep.catalogue import entries, markdown
 from audiorep.cli import JOINED, SOURCES, VERBS, config_of, launcher_of
 from audiorep.composing import compose, configs, flatten
 from audiorep.errors import AudiorepError
@@ -315,3 +316,18 @@ def test_licences_and_citation_are_of_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == about["version"] == __version__ and citation["license"] == about["license"]
     assert set(VERBS) >= JOINED and configs().is_dir()
+
+
+def test_the_table_in_the_docs_is_what_the_configs_say():
+    rows = entries()
+    assert all(row.what and row.needs and row.choose and row.source for row in rows)
+    assert (DOCS / "objectives.md").read_text(encoding="utf-8") == markdown(rows), (
+        "run: audiorep objectives out=docs/objectives.md"
+    )
+
+
+def test_the_verb_shows_the_part_that_is_asked_for(capsys):
+    assert run("objectives", "only=queue") == 0
+    shown = capsys.readouterr().err
+    assert "moco" in shown and "simclr" not in shown
+    assert run("objectives", "only=nonesuch") == 2

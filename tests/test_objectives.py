@@ -16,7 +16,6 @@ from toy import RATE_HZ, tone
 
 from audiorep import cli, composing
 from audiorep.build import BATCH
-from audiorep.catalogue import entries, markdown
 from audiorep.checkpoint import Checkpoint
 from audiorep.composing import compose
 from audiorep.errors import AudiorepError
@@ -56,21 +55,6 @@ def long_corpus(tmp_path_factory) -> Path:
         lines += [f"{recording}.wav,{i / 2},{i / 2 + 0.5}," for i in range(40)]
     (folder / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "rows.csv"
-
-
-def test_the_table_in_the_docs_is_what_the_configs_say():
-    rows = entries()
-    assert all(row.what and row.needs and row.choose and row.source for row in rows)
-    assert Path("docs/objectives.md").read_text(encoding="utf-8") == markdown(rows), (
-        "run: audiorep objectives out=docs/objectives.md"
-    )
-
-
-def test_the_verb_shows_the_part_that_is_asked_for(capsys):
-    assert run("objectives", "only=queue") == 0
-    shown = capsys.readouterr().err
-    assert "moco" in shown and "simclr" not in shown
-    assert run("objectives", "only=nonesuch") == 2
 
 
 def test_a_made_up_objective_of_existing_parts_is_one_yaml(toy_corpus, tmp_path, monkeypatch):
