@@ -106,20 +106,29 @@ def open_corpus(cfg: DictConfig, out: Path | None = None, must_split: bool = Tru
         notes.append(split.leak_report)
     for note in notes:
         log.warning("%s", note)
-    settle_batch(cfg, len(split.train))
     with progress_bar("comparing with the store") as progress:
         store = find_store(cfg.corpus, cfg.data.store, list(manifest.files), progress)
     return Corpus(manifest, split, classes, truth, notes, store)
 
 
-def settle_batch(cfg: DictConfig, rows: int) -> None:
-    """`data.batch_size=auto`: `BATCH` windows, or one of each row of the training side where there are fewer rows."""
+def batch_size(cfg: DictConfig) -> int:
+    """Windows that are heard at once: `data.batch_size`, or `BATCH` where it is still auto."""
+    return BATCH if cfg.data.batch_size == "auto" else int(cfg.data.batch_size)
+
+
+def settle_batch(cfg: DictConfig, windows: Windows) -> None:
+    """`data.batch_size=auto` in training: `BATCH`, or all windows of a pass where these are fewer and come only once."""
     if cfg.data.batch_size != "auto":
         return
-    processes = cfg.trainer.get("devices", 1) * cfg.trainer.get("nodes", 1)
-    cfg.data.batch_size = max(2, min(BATCH, rows) // processes) * processes
-    if cfg.data.batch_size < BATCH:
-        log.info("batches of %d windows, as the training side has %d rows", cfg.data.batch_size, rows)
+    cfg.data.batch_size, count = BATCH, int(windows.windows_per_row().sum())
+    if count >= BATCH:
+        return
+    with plain_errors():
+        drawing = instantiate(cfg.data.sampler, windows=windows)
+    if not drawing.repeats:
+        processes = int(cfg.trainer.devices) * int(cfg.trainer.nodes)
+        cfg.data.batch_size = max(2, drawing.units // processes) * processes
+        log.info("batches of %d windows, as the training side has %d", cfg.data.batch_size, drawing.units)
 
 
 def fill_in_auto(cfg: DictConfig, manifest: Manifest) -> DictConfig:

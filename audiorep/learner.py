@@ -323,7 +323,7 @@ class Learner(L.LightningModule):
         for schedule, content in zip(as_list(self.lr_schedulers()), state["schedules"], strict=True):
             schedule.load_state_dict(content)
         self.strikes = dict(state["strikes"])
-        self.earlier = tuple(state["spent"])
+        self.earlier = tuple(state.get("spent", self.earlier))
 
 
 def now() -> tuple[float, float]:

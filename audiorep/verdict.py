@@ -57,7 +57,7 @@ def judge(
     windows = build.make_windows(cfg, corpus)
     with progress_bar("predicting") as progress:
         workers = build.workers_for(cfg, windows)
-        said = predict(model, windows, pooling, cfg.data.batch_size, device, workers, progress)
+        said = predict(model, windows, pooling, build.batch_size(cfg), device, workers, progress)
     if not said.known.all():
         notes.append(undecoded(int((~said.known).sum()), said.failed))
         log.warning("%s", notes[-1])

@@ -138,8 +138,17 @@ def test_a_small_corpus_gets_smaller_batches_and_is_told(toy_corpus, tmp_path, c
     keys = [key for key in TINY if not key.startswith("data.batch_size")]
     out = tmp_path / "run"
     assert run("pretrain", f"corpus={tmp_path / 'few.csv'}", f"out={out}", *keys, "split.folds=3") == 0
-    assert "batches of 32 windows, as the training side has 32 rows" in capsys.readouterr().err
+    assert "batches of 32 windows, as the training side has 32" in capsys.readouterr().err
     assert json.loads((out / "config.json").read_text())["training"]["batch_size"] == 32
+
+
+def test_few_long_recordings_get_whole_batches(tmp_path):
+    for i in range(3):
+        write_wav(tmp_path / f"{i}.wav", np.tile(tone(i, i), 200), RATE_HZ)
+    keys = [key for key in TINY if not key.startswith("data.batch_size")]
+    out = tmp_path / "run"
+    assert run("pretrain", f"corpus={tmp_path}", f"out={out}", *keys, "trainer.max_steps=1", "window.length_s=0.5") == 0
+    assert json.loads((out / "config.json").read_text())["training"]["batch_size"] == 128
 
 
 def test_evaluate_without_a_score_is_refused_when_the_report_is_written(trained, toy_corpus, tmp_path, capsys):

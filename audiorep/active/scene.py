@@ -76,7 +76,7 @@ def embeddings(
         found = embed_rows(
             windows,
             extract_with({"": model.eval().to(device)}, cfg.model is None),
-            cfg.data.batch_size,
+            build.batch_size(cfg),
             device,
             workers,
             progress,

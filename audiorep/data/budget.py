@@ -98,14 +98,10 @@ def hold_out(
         raise AudiorepError(f"calibration.fraction={fraction} must lie in [0, 1)")
     wanted = round(fraction * len(rows))
     if wanted < least:
-        return (
-            rows,
-            rows[:0],
-            (
-                f"calibration.fraction={fraction:g} of {len(rows)} labels is {wanted}, fewer than calibration.least={least}; "
-                "so there will be no thresholds"
-            ),
+        few = (
+            f"calibration.fraction={fraction:g} of {len(rows)} labels is {wanted}, fewer than calibration.least={least}"
         )
+        return rows, rows[:0], f"{few}; so there will be no thresholds"
     units = group[rows]
     names = np.unique(units)
     if len(names) < 3:

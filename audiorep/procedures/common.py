@@ -208,7 +208,6 @@ def started(task: Task, init: str) -> tuple[DictConfig, Model, ModelInfo, dict[s
     cfg.frontend, cfg.compress, cfg.encoder = (OmegaConf.create(parts[n]) for n in build.PARTS)
     cfg.window.length_s = info.window_s if cfg.window.length_s == "auto" else cfg.window.length_s
     cfg.window.outside = info.outside if cfg.window.outside == "auto" else cfg.window.outside
-    build.settle_batch(cfg, len(task.corpus.split.train))
     return cfg, model, info, parts
 
 

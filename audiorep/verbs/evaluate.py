@@ -170,7 +170,7 @@ def embed(cfg: DictConfig, corpus: build.Corpus, model: Model, windows: Windows)
     with progress_bar("embedding") as progress:
         workers = build.workers_for(cfg, windows)
         extract = extract_with(models, "mel" in cfg.evaluation.beside, most)
-        embedded = embed_rows(windows, extract, cfg.data.batch_size, device, workers, progress, keep)
+        embedded = embed_rows(windows, extract, build.batch_size(cfg), device, workers, progress, keep)
     model.cpu()
     return embedded
 

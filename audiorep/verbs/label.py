@@ -85,7 +85,6 @@ def open_desk(cfg: DictConfig, out: Path) -> tuple[Desk, Path]:
         cfg.embeddings = str(out / "embeddings.npz")
     several, wanted = bool(cfg.labels.multilabel), names(cfg)
     settle_window(cfg)
-    cfg.data.batch_size = build.BATCH if cfg.data.batch_size == "auto" else cfg.data.batch_size  # of clips, not of rows
     cfg, whole, model = open_corpus(cfg, out, must_split=False)
     path, length_s = Path(str(cfg.corpus)), length_of(cfg)
     folder = (path if path.is_dir() else path.parent).resolve()

@@ -52,6 +52,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
         windows.tokens[corpus.split.test] = 0
     model = build.make_model(cfg, cfg.seed)
     build.fit_compression(model.frontend, model.compress, windows, cfg.seed)
+    build.settle_batch(cfg, windows)
     settle_pace(cfg, out, model, windows)
     failures = Failures(windows, corpus.manifest.quarantined, out)
     words_hold_labels = build.words_hold_labels(cfg, corpus)

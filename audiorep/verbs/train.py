@@ -73,6 +73,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     windows.times = times_of(cfg, corpus, model, windows, side)
     with build.seeded(cfg.seed):
         model.encoder = transfer.apply(model.encoder)
+    build.settle_batch(cfg, windows)
     settle_pace(cfg, out, model, windows)
     failures = Failures(windows, corpus.manifest.quarantined, out)
     told = {"pretrained": cfg.init is not None, "names": tuple(known.classes)} | task.facts(windows, model)
