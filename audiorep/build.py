@@ -43,9 +43,6 @@ PARTS = ("frontend", "compress", "encoder")
 TRAINED = "trained"
 """The value of a setting of the split that is to be as it was when the model was trained."""
 
-BATCH = 128
-"""Windows of a batch, where nothing else is said and there are as many rows."""
-
 FRAMES_A_WINDOW = 96
 HOP_BOUNDS_S = (0.0005, 0.010)
 
@@ -109,26 +106,6 @@ def open_corpus(cfg: DictConfig, out: Path | None = None, must_split: bool = Tru
     with progress_bar("comparing with the store") as progress:
         store = find_store(cfg.corpus, cfg.data.store, list(manifest.files), progress)
     return Corpus(manifest, split, classes, truth, notes, store)
-
-
-def batch_size(cfg: DictConfig) -> int:
-    """Windows that are heard at once: `data.batch_size`, or `BATCH` where it is still auto."""
-    return BATCH if cfg.data.batch_size == "auto" else int(cfg.data.batch_size)
-
-
-def settle_batch(cfg: DictConfig, windows: Windows) -> None:
-    """`data.batch_size=auto` in training: `BATCH`, or all windows of a pass where these are fewer and come only once."""
-    if cfg.data.batch_size != "auto":
-        return
-    cfg.data.batch_size, count = BATCH, int(windows.windows_per_row().sum())
-    if count >= BATCH:
-        return
-    with plain_errors():
-        drawing = instantiate(cfg.data.sampler, windows=windows)
-    if not drawing.repeats:
-        processes = int(cfg.trainer.devices) * int(cfg.trainer.nodes)
-        cfg.data.batch_size = max(2, drawing.units // processes) * processes
-        log.info("batches of %d windows, as the training side has %d", cfg.data.batch_size, drawing.units)
 
 
 def fill_in_auto(cfg: DictConfig, manifest: Manifest) -> DictConfig:

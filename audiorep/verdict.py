@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audiorep import build
+from audiorep.batch_size import batch_size
 from audiorep.console import console, progress_bar
 from audiorep.data.sampler import has_label
 from audiorep.evaluate.embedding import Embedded
@@ -57,7 +58,7 @@ def judge(
     windows = build.make_windows(cfg, corpus)
     with progress_bar("predicting") as progress:
         workers = build.workers_for(cfg, windows)
-        said = predict(model, windows, pooling, build.batch_size(cfg), device, workers, progress)
+        said = predict(model, windows, pooling, batch_size(cfg), device, workers, progress)
     if not said.known.all():
         notes.append(undecoded(int((~said.known).sum()), said.failed))
         log.warning("%s", notes[-1])

@@ -15,7 +15,7 @@ from test_cli import TINY, refused, run
 from toy import RATE_HZ, tone
 
 from audiorep import cli, composing
-from audiorep.build import BATCH
+from audiorep.batch_size import BATCH
 from audiorep.checkpoint import Checkpoint
 from audiorep.composing import compose
 from audiorep.errors import AudiorepError

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from audiorep import build
+from audiorep.batch_size import batch_size
 from audiorep.console import progress_bar
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import embed_rows, extract_with
@@ -76,7 +77,7 @@ def embeddings(
         found = embed_rows(
             windows,
             extract_with({"": model.eval().to(device)}, cfg.model is None),
-            build.batch_size(cfg),
+            batch_size(cfg),
             device,
             workers,
             progress,

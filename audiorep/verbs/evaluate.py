@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audiorep import build
+from audiorep.batch_size import batch_size
 from audiorep.console import console, progress_bar
 from audiorep.data.windows import Windows
 from audiorep.errors import AudiorepError
@@ -170,7 +171,7 @@ def embed(cfg: DictConfig, corpus: build.Corpus, model: Model, windows: Windows)
     with progress_bar("embedding") as progress:
         workers = build.workers_for(cfg, windows)
         extract = extract_with(models, "mel" in cfg.evaluation.beside, most)
-        embedded = embed_rows(windows, extract, build.batch_size(cfg), device, workers, progress, keep)
+        embedded = embed_rows(windows, extract, batch_size(cfg), device, workers, progress, keep)
     model.cpu()
     return embedded
 

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from audiorep import __version__, build
+from audiorep.batch_size import settle_batch
 from audiorep.data.windows import Windows
 from audiorep.distributed import rank
 from audiorep.evaluate.shortcut import nuisance_columns
@@ -52,7 +53,7 @@ def pretrain(cfg: DictConfig) -> dict[str, float]:
         windows.tokens[corpus.split.test] = 0
     model = build.make_model(cfg, cfg.seed)
     build.fit_compression(model.frontend, model.compress, windows, cfg.seed)
-    build.settle_batch(cfg, windows)
+    settle_batch(cfg, windows)
     settle_pace(cfg, out, model, windows)
     failures = Failures(windows, corpus.manifest.quarantined, out)
     words_hold_labels = build.words_hold_labels(cfg, corpus)

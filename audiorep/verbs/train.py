@@ -9,6 +9,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from audiorep import build
+from audiorep.batch_size import settle_batch
 from audiorep.composing import compose
 from audiorep.console import progress_bar
 from audiorep.data.resample import multiplicity
@@ -73,7 +74,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     windows.times = times_of(cfg, corpus, model, windows, side)
     with build.seeded(cfg.seed):
         model.encoder = transfer.apply(model.encoder)
-    build.settle_batch(cfg, windows)
+    settle_batch(cfg, windows)
     settle_pace(cfg, out, model, windows)
     failures = Failures(windows, corpus.manifest.quarantined, out)
     told = {"pretrained": cfg.init is not None, "names": tuple(known.classes)} | task.facts(windows, model)
