@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test slow bench docs lint format release clean
+.PHONY: install demo test shapes slow bench docs lint format release clean
 
 install: $(STAMP)
 
@@ -24,8 +24,17 @@ demo: install
 	$(BIN)/audiorep demo out=runs/demo/latest overwrite=true
 
 # one process a core and one more, as some wait; one thread each; a file's tests stay together, as they share what they train
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
+
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile
+	$(PYTEST)
+
+# some of them again, with the shapes and types in every signature checked at every call, which takes half as long again
+SHAPED := $(addprefix tests/,active augment data encoders evaluate losses objectives select semi tasks) \
+	$(patsubst %,tests/test_%.py,assign compress frontend learner masks pooling queues spectra transfer)
+shapes: install
+	$(PYTEST) $(SHAPED) \
+		'--jaxtyping-packages=audiorep,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))'
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -3,7 +3,7 @@
     b batch     t samples   f bands      n frames              l tokens
     d embedding dimension   c classes    m members or draws    k neighbours, picks    w annotation words
 
-Shapes stand in the signatures (jaxtyping) and are checked under pytest (beartype).
+Shapes stand in the signatures (jaxtyping) and are checked at every call by `make shapes` (beartype).
 """
 
 from dataclasses import dataclass, field

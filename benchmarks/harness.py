@@ -189,7 +189,7 @@ def once(side: Side, repeats: int, times: Times, clock: Callable[[], Reading]) -
     times.seconds.append((end[0] - start[0]) / repeats)
     times.core_s.append((end[1] - start[1]) / repeats)
     if held is not None:
-        times.extra_bytes = max(times.extra_bytes or 0, held_bytes("VmHWM") - held)
+        times.extra_bytes = max(times.extra_bytes or 0, risen_since(held))
     return answer
 
 
@@ -223,6 +223,11 @@ def begin_peak() -> int | None:
         return held_bytes("VmRSS")
     except OSError:
         return None
+
+
+def risen_since(held: int) -> int:
+    """By how much the memory of this process rose above what `begin_peak` said. Linux counts pages late: never below 0."""
+    return max(0, held_bytes("VmHWM") - held)
 
 
 def held_bytes(which: str) -> int:

@@ -46,7 +46,7 @@ from audiorep.files import write_bytes, write_text
 from audiorep.frontend import Mel
 from audiorep.model import Model, ModelInfo
 from audiorep.rehearsal import duration, size
-from benchmarks.harness import begin_peak, held_bytes, said
+from benchmarks.harness import begin_peak, risen_since, said
 from benchmarks.report import about
 
 RATE_HZ, WINDOW_S = 16_000, 5.0
@@ -228,7 +228,7 @@ def measured(work: Callable[..., Steps], *given: object) -> tuple[Steps, int | N
     torch.set_num_threads(1)
     held = begin_peak()
     seconds = work(*given)
-    return seconds, None if held is None else held_bytes("VmHWM") - held
+    return seconds, None if held is None else risen_since(held)
 
 
 def table(found: Sequence[Point], told: dict[str, str]) -> str:

@@ -297,7 +297,7 @@ def test_every_views_config_trains_at_two_window_lengths(name, seconds, toy_corp
     keys = [f"views={name}", f"window.length_s={seconds}", f"out={tmp_path / 'run'}", "trainer.max_steps=2"]
     objective = FOR_VIEWS.get(name, "simclr")
     tiny = [*OWN_KEYS.get(objective, TINY), *keys]
-    assert run("pretrain", f"corpus={toy_corpus}", f"objective={objective}", *tiny, "evaluation.protocol=[knn]") == 0
+    assert run("pretrain", f"corpus={toy_corpus}", f"objective={objective}", *tiny, "evaluation.protocol=[]") == 0
 
 
 @pytest.mark.parametrize("keys", [["frontend=stft"], ["compress=pcen"], ["compress=decibel"], ["frontend=kaldi_fbank"],

@@ -222,7 +222,7 @@ def test_a_collapse_stops_all_with_one_line(toy_corpus, tmp_path, capsys):
     before = active_children()
     line = refused(capsys, "pretrain", *keys, "trainer.devices=2")
     assert "the representation collapsed: rankme" in line and "at step 4" in line
-    assert active_children() == before
+    assert set(active_children()) <= set(before)
 
 
 @pytest.mark.slow
@@ -249,7 +249,7 @@ def test_one_that_is_killed_takes_the_others_along(tmp_path):
     before = active_children()
     with pytest.raises(AudiorepError, match="process 1 of 2 died"):
         start(die, cfg, 2)
-    assert active_children() == before
+    assert set(active_children()) <= set(before)
 
 
 def test_of_two_failures_the_cause_is_told_and_not_its_consequence():

@@ -34,8 +34,13 @@ RAVEN_COLUMNS = (
     *("Low Freq (Hz)", "High Freq (Hz)", "Annotation"),
 )
 
+NOISE = "noise"
+"""Label of the clips without a call, which `data.background` names."""
+CLIPS_A_NOISE = 5
+"""Clips of a call for one without any."""
+
 # What a random stream is for. Its key is (seed, purpose, index): no file depends on how many there are.
-VOICES, LOOPS, CLIPS, RECORDINGS, LABELS = range(5)
+VOICES, LOOPS, CLIPS, RECORDINGS, LABELS, NOISES = range(6)
 
 README = """\
 # Demo corpus
@@ -47,6 +52,7 @@ One imaginary species: {types} call types, {voices} individuals, {sites} sites, 
 
 - `clips.csv`: {clips} clips of one call each, {labelled} of them labelled; `group` is the site.
 - `clips_all_labels.csv`: the same rows with every label.
+- `noise.csv`: {noises} clips in which none of these calls is to be heard, labelled `noise`.
 - `recordings/`: {recordings} longer recordings, each with a Raven selection table of all its calls.
 
 `snr_db` is the call's power over the background's, within the call's own time and band (96 % of its energy).
@@ -91,30 +97,37 @@ def generate_demo_corpus(
     """Fill the folder `out` with a corpus of synthetic animal calls; returns its manifest, `out/clips.csv`.
 
     Half of the minutes are clips of one call, half are recordings of about a minute. Some 40 % of the clips
-    are labelled; from 2.4 minutes (72 clips) on, every call type at every site is among them. The same seed
-    makes the same bytes. `progress` is called with (files done, files in all).
+    are labelled; from 2.4 minutes (72 clips) on, every call type at every site is among them. For five clips there
+    is one more without a call, in a manifest of its own, `out/noise.csv`. The same seed makes the same bytes.
+    `progress` is called with (files done, files in all).
 
     Raises:
         AudiorepError: an argument that cannot be meant, or a folder that holds something already.
     """
     refuse_nonsense(out, minutes, seed, sample_rate_hz)
     clip_count = max(1, round(30 * minutes / CLIP_S))
+    noise_count = clip_count // CLIPS_A_NOISE
     recording_count = max(1, round(30 * minutes / RECORDING_S))
+    total = clip_count + noise_count + recording_count
     duration_s = 30 * minutes / recording_count
     report = progress or (lambda done, total: None)
 
     output_folder(out)
     world = make_world(seed, sample_rate_hz)
-    rows = []
+    rows, noises = [], []
     for index in range(clip_count):
         rows.append(write_clip(out, world, index))
-        report(index + 1, clip_count + recording_count)
+        report(index + 1, total)
+    for index in range(noise_count):
+        noises.append(write_noise(out, world, index))
+        report(clip_count + index + 1, total)
     for index in range(recording_count):
         write_recording(out, world, index, duration_s)
-        report(clip_count + index + 1, clip_count + recording_count)
+        report(clip_count + noise_count + index + 1, total)
 
     labelled = labelled_clips(seed, clip_count)
-    write_text(out / "README.md", describe(world, minutes, clip_count, len(labelled), recording_count))
+    write_text(out / "README.md", describe(world, minutes, clip_count, len(labelled), noise_count, recording_count))
+    write_table(out / "noise.csv", CLIP_COLUMNS, noises)
     write_table(out / "clips_all_labels.csv", CLIP_COLUMNS, rows)
     sparse = [row if index in labelled else row | {"label": ""} for index, row in enumerate(rows)]
     write_table(out / "clips.csv", CLIP_COLUMNS, sparse)
@@ -223,6 +236,17 @@ def write_clip(out: Path, world: World, index: int) -> dict[str, str]:
     }
 
 
+def write_noise(out: Path, world: World, index: int) -> dict[str, str]:
+    """Write one clip without a call, of one site after the other; returns the manifest row."""
+    rng, rate_hz = random_stream(world.seed, NOISES, index), world.sample_rate_hz
+    site_index = index % len(SITES)
+    site = SITES[site_index]
+    path = f"noise/{site.name}_{index:04d}.wav"
+    write_wav(out / path, background(rng, world.loops[site_index], round(CLIP_S * rate_hz)), rate_hz)
+    where = {"group": site.name, "site": site.name, "recorder": site.recorder.name}
+    return {"path": path, "start_s": "0.000000", "end_s": f"{CLIP_S:.6f}", "label": NOISE} | where
+
+
 def write_recording(out: Path, world: World, index: int, duration_s: float) -> None:
     """Write one recording and its selection table."""
     rng, rate_hz = random_stream(world.seed, RECORDINGS, index), world.sample_rate_hz
@@ -286,7 +310,9 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[dict[str, str
     write_text(path, file.getvalue())
 
 
-def describe(world: World, minutes: float, clip_count: int, labelled_count: int, recording_count: int) -> str:
+def describe(
+    world: World, minutes: float, clip_count: int, labelled_count: int, noise_count: int, recording_count: int
+) -> str:
     """The corpus's README."""
     return README.format(
         minutes=minutes,
@@ -298,6 +324,7 @@ def describe(world: World, minutes: float, clip_count: int, labelled_count: int,
         recorders=len({site.recorder.name for site in SITES}),
         clips=clip_count,
         labelled=labelled_count,
+        noises=noise_count,
         recordings=recording_count,
         site_rows="\n".join(
             f"| {site.name} | {site.place} | {', '.join(site.sources_db)} | {site.recorder.name} |" for site in SITES

@@ -9,7 +9,21 @@ from audiorep.losses.answers import LabelLoss
 from audiorep.objectives.base import HeldOut, Objective, Setting
 
 
-class Classifying(Objective):
+class Naming(Objective):
+    """Trains a classifier on the encoder, `student`, by labels. `prepare` makes it."""
+
+    student: Classifier
+
+    @property
+    def uses_labels(self) -> bool:
+        return True
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.student
+
+
+class Classifying(Naming):
     """Has a classifier on the encoder, `student`, and a loss of labels that is told how often each answer is given.
 
     Args:
@@ -27,14 +41,6 @@ class Classifying(Objective):
     def __init__(self, encoder: Encoder, loss: LabelLoss, dropout: float, view: str) -> None:
         super().__init__(encoder)
         self.loss, self.dropout, self.view = loss, dropout, view
-
-    @property
-    def uses_labels(self) -> bool:
-        return True
-
-    @property
-    def classifier(self) -> Classifier:
-        return self.student
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, self.least_views)

@@ -8,11 +8,12 @@ from audiorep.classifier import Classifier
 from audiorep.data.annotated import Annotated
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
-from audiorep.objectives.base import Objective, Setting
+from audiorep.objectives.base import Setting
+from audiorep.objectives.classifying import Naming
 from audiorep.types import Batch, Views
 
 
-class Frames(Objective):
+class Frames(Naming):
     """``mean over frames and classes of -log sigmoid(+-logit)``: + where the annotated call covers the frame's middle.
 
     Several calls may sound at once; where none does, all classes are absent. The head's offsets begin at the logarithm of
@@ -38,14 +39,6 @@ class Frames(Objective):
                 "encoder=frame_cnn, or small_cnn, which is coarser"
             )
         self.dropout, self.view, self.stride = dropout, view, encoder.frames_per_token
-
-    @property
-    def uses_labels(self) -> bool:
-        return True
-
-    @property
-    def classifier(self) -> Classifier:
-        return self.student
 
     def prepare(self, setting: Setting) -> None:
         setting.wants_views(self.view, 1)

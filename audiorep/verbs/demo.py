@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -51,7 +52,7 @@ def demo(cfg: DictConfig) -> dict[str, float]:
     step("2 of 8", "index: long recordings with Raven tables become one manifest")
     index(settings("index", recordings=corpus / "recordings", out=out / "recordings.csv"))
     step("3 of 8", "check: the corpus doctor")
-    joined = join(manifest, out / "recordings.csv", out / "corpus.csv")
+    joined = join([manifest, manifest.with_name("noise.csv")], out / "recordings.csv", out / "corpus.csv")
     check(settings("check", corpus=joined, out=out / "check.json"))
     step("4 of 8", "pretrain on the sites that are not held out, then evaluate on those that are")
     run = out / "run"
@@ -81,13 +82,13 @@ def demo(cfg: DictConfig) -> dict[str, float]:
     return metrics
 
 
-def join(clips: Path, recordings: Path, out: Path) -> Path:
+def join(clips: Sequence[Path], recordings: Path, out: Path) -> Path:
     """Clips, some of them labelled, and the long recordings as unlabelled rows: the corpus that a user has."""
-    few = canonical(pd.read_csv(clips, keep_default_na=False, dtype=str), clips)
+    few = [canonical(pd.read_csv(path, keep_default_na=False, dtype=str), path) for path in clips]
     paths = canonical(pd.read_csv(recordings, usecols=["path"], dtype=str), recordings)["path"].drop_duplicates()
     sites = [Path(path).name.split("_")[0] for path in paths]
     whole = pd.DataFrame({"path": paths.to_numpy(), "label": "", "group": sites})
-    write_manifest(pd.concat([few, whole], ignore_index=True), out)
+    write_manifest(pd.concat([*few, whole], ignore_index=True), out)
     return out
 
 

@@ -66,6 +66,24 @@ def test_labels_are_few_but_cover_every_type_at_every_site(corpus):
     assert len({row["recorder"] for row in sparse}) == 3
 
 
+def test_clips_of_noise_are_known_to_hold_no_call_and_are_of_all_sites(corpus):
+    noises = rows_of(corpus / "noise.csv")
+    assert {row["path"] for row in noises} == {f"noise/{path.name}" for path in (corpus / "noise").iterdir()}
+    assert len(noises) == len(rows_of(corpus / "clips.csv")) // 5
+    assert {row["label"] for row in noises} == {"noise"}
+    assert {(row["site"], row["group"]) for row in noises} == {(site.name, site.name) for site in SITES}
+    calls = [row for row in rows_of(corpus / "clips_all_labels.csv") if float(row["snr_db"]) > 10]
+    assert np.median([loudness(corpus / row["path"]) for row in noises]) < np.median(
+        [loudness(corpus / row["path"]) for row in calls]
+    )
+
+
+def loudness(path: Path) -> float:
+    """Of the loudest 50 ms, without the rumble of wind."""
+    wave, rate_hz = soundfile.read(path)
+    return float(np.abs(np.diff(wave, append=0.0)).reshape(-1, rate_hz // 20).mean(1).max())
+
+
 def test_calls_stand_where_the_annotation_says(corpus):
     near = [row for row in rows_of(corpus / "clips_all_labels.csv") if float(row["snr_db"]) > 20]
     clear = []
@@ -137,7 +155,7 @@ def test_calls_are_finite_short_and_below_the_ceiling(label, sample_rate_hz):
 def test_progress_counts_every_file(tmp_path):
     seen = []
     generate_demo_corpus(tmp_path, minutes=0.2, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 7) for done in range(1, 8)]
+    assert seen == [(done, 8) for done in range(1, 9)]
 
 
 @pytest.mark.parametrize(
