@@ -11,9 +11,9 @@ from toy import RATE_HZ, tone
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", min(2, os.cpu_count() or 1))))
 
 LONG = (
-    *("test_cli", "test_train", "test_objective_contract", "test_collapse_pairs", "test_distributed", "test_objectives"),
-    *("test_several_processes", "test_grid", "test_corpora", "test_recipes", "test_docs", "test_page", "test_bulk"),
-    *("test_bundle", "test_extending", "test_journal", "test_domain", "test_onnx_verbs"),
+    *("test_cli", "test_train", "test_objective_contract", "test_collapse_pairs", "test_distributed"),
+    *("test_objectives", "test_several_processes", "test_grid", "test_corpora", "test_recipes", "test_docs"),
+    *("test_page", "test_bulk", "test_bundle", "test_extending", "test_journal", "test_domain", "test_onnx_verbs"),
 )
 """Files that take long are begun first, so that no process is left alone with one at the end."""
 
