@@ -16,6 +16,7 @@ from audiorep.label.answer import Answer
 from audiorep.label.journal import add_answer, answers_since, undo
 from audiorep.label.leases import Leases
 from audiorep.label.lesson import choose, heard, taught
+from audiorep.label.points import add_point, all_points
 from audiorep.label.queries import add_query
 from audiorep.label.record import Record
 from audiorep.label.round import Question, Round
@@ -48,7 +49,7 @@ class Desk:
         self.record = Record(len(told.clips), classes, settings.several, settings.overlap)
         self.leases = Leases()
         self.guesses: dict[int, tuple[str, int]] = {}
-        self.history: list[progress.Figures] = []
+        self.history, self.judged = all_points(store)
         self.failed = ""
         self.seen = self.news = 0
         self.round = Round(0, (), None, (), "", 0)
@@ -296,9 +297,13 @@ class Desk:
         else:
             name = "" if p is None else f"head-{seen}"
         questions = self.query(free[chosen.rows.numpy()], chosen, name)
+        is_new = not failed and (seen != self.judged or not self.history)
+        if is_new:
+            add_point(self.store, seen, found)
         with self.lock:
-            if not failed and (seen != before.seen or not self.history):
+            if is_new:
                 self.history.append(found)
+                self.judged = seen
             self.failed, self.news = failed, self.news - news
             self.round = Round(before.number + 1, questions, p, classes, name, seen, unclear)
 

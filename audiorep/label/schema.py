@@ -16,7 +16,7 @@ from sqlalchemy import (
     event,
 )
 
-VERSION = 1
+VERSION = 2
 """Of these tables; it stands in `schema_version` of every store."""
 
 TABLES = MetaData()
@@ -78,6 +78,22 @@ answers = Table(
     Index("answers_undoes", "undoes"),
     sqlite_autoincrement=True,
 )
+
+points = Table(
+    "points",
+    TABLES,
+    Column("id", Integer, primary_key=True),
+    Column("time", String, nullable=False),
+    Column("seen", Integer, nullable=False),  # the last answer that was learned from
+    Column("labels", Integer, nullable=False),
+    Column("guessed", Double),
+    Column("kappa", Double),
+    Column("held_out", Double),
+    sqlite_autoincrement=True,
+)
+
+SINCE = {2: (points,)}
+"""Tables that came with a version after the first."""
 
 KEPT = "answers are only ever added: undo one by an answer of kind undo"
 

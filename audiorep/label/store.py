@@ -7,12 +7,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, update
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from audiorep.errors import AudiorepError
-from audiorep.label.schema import TABLES, VERSION, schema_version
+from audiorep.label.schema import SINCE, TABLES, VERSION, schema_version
 
 BUSY_S = 30
 """How long a writer waits for those before it."""
@@ -187,7 +187,7 @@ KINDS = {
 
 
 def _prepare(connection: Connection, store: Store) -> None:
-    """Make the tables of a new store; check those of an old one."""
+    """Make the tables of a new store; check those of an old one, and add what came since."""
     tables = inspect(connection).get_table_names()
     if schema_version.name not in tables:
         if tables:
@@ -203,6 +203,10 @@ def _prepare(connection: Connection, store: Store) -> None:
             f"label store {store.name}: its tables are of version {version}, this audiorep knows up to {VERSION};"
             " install a newer audiorep"
         )
+    for later in range(version + 1, VERSION + 1):
+        TABLES.create_all(connection, tables=SINCE[later])
+        connection.execute(update(schema_version).values(version=later))
+        tables += [table.name for table in SINCE[later]]
     if tables and (missing := sorted(set(TABLES.tables) - set(tables))):
         raise AudiorepError(f"label store {store.name}: its table '{missing[0]}' is missing; restore a copy")
 

@@ -363,6 +363,18 @@ def test_asking_for_more_than_there_is_does_not_learn_in_circles(make):
     )  # nothing was answered: no point of the curve, and no agreement of a model with itself
 
 
+def test_the_learning_curve_goes_on_when_the_page_is_served_again(make):
+    desk = make(batch=4)
+    teach(desk, range(8))
+    teach(desk, range(8, 16))
+    curve = list(desk.history)
+    assert [one.labels for one in curve] == [0, 8, 16]
+    again = make(told=desk.told, batch=4)
+    assert again.history == curve  # nothing was answered since: no point is added
+    teach(again, range(16, 20))
+    assert [one.labels for one in again.history] == [0, 8, 16, 20]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("no memory\nleft"), MemoryError()])
 def test_a_head_that_fails_leaves_questions_and_says_so_and_recovers(make, error):
     head = Failing()

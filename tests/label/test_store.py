@@ -15,6 +15,8 @@ from audiorep.errors import AudiorepError
 from audiorep.label.answer import Answer
 from audiorep.label.clips import get_clips
 from audiorep.label.journal import add_answer, answers_since
+from audiorep.label.points import add_point, all_points
+from audiorep.label.progress import Figures
 from audiorep.label.schema import VERSION
 from audiorep.label.store import Store, open_store
 
@@ -66,6 +68,19 @@ def test_postgresql_commits_are_synchronous_even_where_the_server_would_not(post
 def test_a_store_of_a_newer_audiorep_is_refused(address, store):
     run(store, f"UPDATE schema_version SET version = {VERSION + 1}")
     assert f"version {VERSION + 1}, this audiorep knows up to {VERSION}" in refusal(address)
+
+
+def test_a_store_of_the_first_version_gets_what_came_since_and_keeps_its_answers(address, store, clips):
+    answer = add_answer(store, Answer("k", clips[0], "ann", labels={"owl": True}))
+    run(store, "DROP TABLE points")
+    run(store, "UPDATE schema_version SET version = 1")
+    again = open_store(address)
+    assert answers_since(again) == [answer] and all_points(again) == ([], 0)
+    add_point(again, answer.id, Figures(1, None, 0.5, None))
+    again.close()
+    again = open_store(address)
+    assert all_points(again) == ([Figures(1, None, 0.5, None)], answer.id)
+    again.close()
 
 
 def test_a_store_that_has_lost_a_table_is_refused(address, store):
