@@ -26,10 +26,15 @@ def summarise(grid: Grid, entries: Mapping[str, Entry]) -> pd.DataFrame:
     """A row for each corpus, budget and method, and for mel: means over folds and draws, difference from `against`."""
     rows = []
     for name, corpus in grid.cfg.corpora.items():
-        for budget in corpus.budgets:
+        for budget in by_size(corpus.budgets):
             here = [e for e in entries.values() if (e["corpus"], e["budget"]) == (name, str(budget))]
             rows += [{"corpus": name, "budget": budget, **row} for row in rows_of(grid, here)]
     return pd.DataFrame(rows)
+
+
+def by_size(budgets: Iterable[Any]) -> list[Any]:
+    """Budgets from the smallest on, all labels last; a recipe may name the one that counts first."""
+    return sorted(budgets, key=lambda budget: float(budget) if str(budget).isdigit() else float("inf"))
 
 
 def rows_of(grid: Grid, here: Sequence[Entry]) -> Iterator[dict[str, Any]]:
@@ -158,7 +163,7 @@ def line(row: pd.Series) -> str:
 def draw(grid: Grid, table: pd.DataFrame) -> None:
     """A learning curve over the budgets for every corpus that has two of them or more."""
     for name, part in table[table.status == "done"].groupby("corpus", sort=False):
-        budgets = [str(b) for b in grid.cfg.corpora[name].budgets if b in set(part.budget)]
+        budgets = [str(b) for b in by_size(grid.cfg.corpora[name].budgets) if b in set(part.budget)]
         if len(budgets) < 2:
             continue
         nan = (float("nan"),) * 3

@@ -13,7 +13,7 @@ from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy
 from audiorep.study.grid import check, study
 from audiorep.study.grid_cells import Grid, cells_of, pretraining
-from audiorep.study.grid_table import difference
+from audiorep.study.grid_table import by_size, difference
 
 GRIDS = sorted(p.parent.name for p in recipes().glob("*/recipe.yaml") if "study.grid" in p.read_text(encoding="utf-8"))
 
@@ -58,6 +58,11 @@ def test_a_method_gets_cells_with_the_budgets_that_it_names(tmp_path):
     cells = list(cells_of(grid_of("distill", tmp_path)))
     found = {m: {c.facts["budget"] for c in cells if c.facts["method"] == m} for m in ("birdnet", "birdnet_linear")}
     assert found == {"birdnet": {"all"}, "birdnet_linear": {"5"}}
+
+
+def test_budgets_are_shown_from_the_smallest_on_and_all_labels_last():
+    assert by_size(["5", "1", "10", "all", "2"]) == ["1", "2", "5", "10", "all"]
+    assert by_size([50, 5]) == [5, 50]
 
 
 def test_a_study_on_toys_fills_every_cell_of_its_grid(toy_corpus, tmp_path):
