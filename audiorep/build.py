@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from audiorep.compress import Compress
 from audiorep.console import progress_bar
 from audiorep.data.items import one_each
-from audiorep.data.labels import classes_of, encode
+from audiorep.data.labels import encode, frequent
 from audiorep.data.loader import decoded_waves
 from audiorep.data.manifest import Manifest, read_corpus, write_quarantine
 from audiorep.data.sampler import has_label
@@ -89,10 +89,13 @@ def open_corpus(cfg: DictConfig, out: Path | None = None, must_split: bool = Tru
         if out:
             write_quarantine(manifest.quarantined, out / "quarantine.csv")
     labels = manifest.frame["label"].tolist()
-    classes = classes_of(labels, cfg.labels.multilabel)
+    classes, rare = frequent(labels, cfg.labels.least, cfg.labels.multilabel)
+    if rare:
+        named = ", ".join(f"{name} ({count})" for name, count in rare.items())
+        notes.append(f"classes with fewer than labels.least={cfg.labels.least} rows count as unlabelled: {named}")
     truth = encode(labels, classes, cfg.labels.multilabel, cfg.labels.complete)
     split = Split(np.arange(len(manifest)), np.empty(0, np.int64), "no labels: nothing is held out")
-    if classes or cfg.split.get("column") is not None:
+    if classes or rare or cfg.split.get("column") is not None:
         try:
             split = make_split(manifest.frame, **OmegaConf.to_container(cfg.split))  # type: ignore[arg-type]
         except AudiorepError as error:

@@ -1,5 +1,6 @@
 """Labels are strings; here they become numbers. "" unlabelled, "a|b" several, "-a" known absent (multi-label only)."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,16 @@ def classes_of(labels: Sequence[str], multilabel: bool = False) -> list[str]:
     if not multilabel:
         return sorted(set(labels) - {""})
     return sorted({name.removeprefix("-") for label in labels for name in split_label(label)})
+
+
+def frequent(labels: Sequence[str], least: int, multilabel: bool = False) -> tuple[list[str], dict[str, int]]:
+    """The classes that at least so many rows are labelled with, and the others with their numbers of rows.
+
+    Where a row may have several labels, rows that say that a class is absent do not count.
+    """
+    rows = Counter(name for label in labels for name in ((split_label(label)) if multilabel else [label]))
+    names = classes_of(labels, multilabel)
+    return [n for n in names if rows[n] >= least], {n: rows[n] for n in names if rows[n] < least}
 
 
 def split_label(label: str) -> list[str]:

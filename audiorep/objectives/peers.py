@@ -53,8 +53,8 @@ class SmallLoss:
     Args:
         forget: part of the labels that is left out in the end; as many as are thought to be wrong.
         length: part of training over which it rises to that.
-        each_class: leave out that part of each class's labels: in the beginning all losses of a class that is learned late
-            are large. False: of all labels, as published.
+        each_class: leave out that part of each class's labels, as far as whole windows allow: in the beginning all losses of
+            a class that is learned late are large. False: of all labels, as published.
 
     Raises:
         AudiorepError: nothing would be left, or no part of training.
@@ -84,13 +84,18 @@ class SmallLoss:
 
 
 def smallest(value: Float[Tensor, " n"], kind: Int[Tensor, " n"], part: float) -> Bool[Tensor, " n"]:
-    """The `part` of each kind with the smallest values, one at least."""
+    """The `part` with the smallest values: of each kind that part, rounded up. What then is too much are the largest of
+    all, at most one of a kind, so that kinds of few values give theirs, too; one value at least is left."""
     order = value.argsort(stable=True)
     order = order[kind[order].argsort(stable=True)]  # kind after kind, in each the smallest first
     _, kind, count = kind.unique(return_inverse=True, return_counts=True)
-    place = torch.arange(len(value), device=value.device) - (count.cumsum(0) - count)[kind[order]]
+    above = count.cumsum(0)[kind[order]] - 1 - torch.arange(len(value), device=value.device)  # how many are larger
+    dropped = ((1.0 - part) * count + 1e-6).floor().long()
     chosen = torch.zeros_like(value, dtype=torch.bool)
-    chosen[order] = place < (part * count).round().clamp(min=1)[kind[order]]
+    chosen[order] = above >= dropped[kind[order]]
+    largest = order[above == dropped[kind[order]]]  # of those that are left, of each kind
+    many = len(value) - max(1, round(part * len(value))) - int(dropped.sum())
+    chosen[largest[value[largest].argsort(descending=True, stable=True)[: max(0, many)]]] = False
     return chosen
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audiorep.data.labels import classes_of, encode, split_label
+from audiorep.data.labels import classes_of, encode, frequent, split_label
 from audiorep.errors import AudiorepError
 
 NAN = np.nan
@@ -19,6 +19,14 @@ def test_single_labels_become_class_numbers_and_the_unlabelled_minus_one():
 
 def test_a_class_that_is_not_asked_for_is_unlabelled():
     assert encode(["owl", "crow"], ["owl"]).tolist() == [0, -1]
+
+
+def test_classes_of_few_rows_are_told_apart_from_those_of_enough():
+    labels = ["a", "b", "a", "", "-b", "a|b"]
+    assert frequent(["a", "b", "a", ""], 2) == (["a"], {"b": 1})
+    assert frequent(["a", "b", "a", ""], 0) == (["a", "b"], {})
+    assert frequent(labels, 3, multilabel=True) == (["a"], {"b": 2})  # "-b" says that it is absent
+    assert frequent(["-c", "a"], 1, multilabel=True) == (["a"], {"c": 0})
 
 
 def test_a_leading_minus_is_part_of_a_single_label():

@@ -15,7 +15,7 @@ from audiorep.errors import AudiorepError
 from audiorep.losses.agreement import Divergence
 from audiorep.losses.answers import LabelLoss, log_answers, truth_of
 from audiorep.objectives.base import Setting
-from audiorep.objectives.peers import Peers, SmallLoss
+from audiorep.objectives.peers import Peers, SmallLoss, smallest
 from audiorep.objectives.self_distill import SelfDistill, over_positions
 from audiorep.types import Features, generator
 
@@ -133,13 +133,13 @@ def test_of_several_labels_each_known_one_is_chosen_by_itself():
 
     for exchange, asked in (
         (SmallLoss(0.5, 0.0, each_class=False), known),
-        (SmallLoss(0.5, 0.0), known),  # each is the only one of its question
+        (SmallLoss(0.5, 0.0), known),  # each is the only one of its question: the larger goes
         (SmallLoss(0.0, 0.0), known),
         (SmallLoss(0.5, 0.0), torch.zeros_like(known)),
     ):
         exchange(mine, theirs, target, asked, Seen(), 0.0)
     both = [[True, False, True]]
-    assert seen == [[[True, False, False]], both, both, [[False] * 3]]
+    assert seen == [[[True, False, False]], [[True, False, False]], both, [[False] * 3]]
 
 
 def test_small_losses_are_chosen_class_by_class_so_that_a_late_one_keeps_its_labels():
@@ -156,15 +156,22 @@ def test_small_losses_are_chosen_class_by_class_so_that_a_late_one_keeps_its_lab
 
     SmallLoss(0.5, 0.0)(theirs, theirs, target, known, Seen(), 0.0)
     SmallLoss(0.5, 0.0, each_class=False)(theirs, theirs, target, known, Seen(), 0.0)
-    of_each = [
-        row
-        for c in range(3)
-        for row in sorted((i for i in range(10) if truth[i] == c), key=lambda i: cost[i])[
-            : max(1, round(0.5 * (truth == c).sum().item()))
-        ]
-    ]
-    assert seen[0] == sorted(of_each) and 9 in seen[0]
+    assert seen[0] == [1, 3, 4, 6, 7]  # two of four, three of five; and of what is one too many, the largest: row 9
     assert seen[1] == [0, 1, 2, 3, 7]
+
+
+@pytest.mark.parametrize("part", [0.8, 0.6, 0.5])
+@pytest.mark.parametrize("kinds", [1, 3, 10, 64, 500])
+def test_that_part_is_kept_however_many_classes_share_a_batch(part, kinds):
+    rng = generator(kinds)
+    value, kind = torch.rand(128, generator=rng), torch.randint(0, kinds, (128,), generator=rng)
+    chosen = smallest(value, kind, part)
+    assert chosen.sum() == pytest.approx(part * 128, abs=1)
+    for c in kind.unique():
+        here = kind == c
+        assert (here & ~chosen).sum() in (math.floor((1 - part) * here.sum()), math.floor((1 - part) * here.sum()) + 1)
+        kept, left = value[here & chosen], value[here & ~chosen]
+        assert not len(kept) or not len(left) or kept.max() < left.min()
 
 
 @pytest.mark.parametrize(
