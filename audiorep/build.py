@@ -162,13 +162,16 @@ def window_spec(cfg: DictConfig) -> WindowSpec:
     return WindowSpec(**OmegaConf.to_container(cfg.window))  # type: ignore[arg-type]
 
 
-def make_windows(cfg: DictConfig, corpus: Corpus, rows: np.ndarray | None = None) -> Windows:
-    """Windows of all rows, or of some."""
+def make_windows(
+    cfg: DictConfig, corpus: Corpus, rows: np.ndarray | None = None, trained: np.ndarray | None = None
+) -> Windows:
+    """Windows of all rows, or of some; domains are numbered by the `trained` rows, as a rule the training side."""
     manifest = corpus.manifest if rows is None else corpus.manifest.take(rows)
     truth = corpus.truth if rows is None else corpus.truth[rows]
     rate, cache = int(cfg.frontend.sample_rate_hz), int(cfg.data.cache_mb) * 2**20
     windows = Windows(manifest, window_spec(cfg), rate, truth, cache, corpus.store)
-    trained = None if OmegaConf.select(cfg, "transductive") else corpus.split.train
+    if trained is None and not OmegaConf.select(cfg, "transductive"):
+        trained = corpus.split.train
     codes = domain_codes(corpus.manifest.frame, cfg.data.domain, trained)
     windows.domain = codes if rows is None else codes[rows]
     return windows

@@ -60,13 +60,7 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
     if corpus.truth.ndim == 2:
         taught &= (corpus.truth[fit_rows] == 0).any(0)
     kept = np.flatnonzero(taught)
-    heard = present[corpus.split.test].any(0)
-    for c, name in enumerate(corpus.classes):
-        if not taught[c] and present[:, c].any():
-            where = "that the training may use" if present[corpus.split.train, c].any() else "on the training side"
-            notes.append(f"class '{name}' has no label {where}: it cannot be learned, and its test rows are not judged")
-        elif taught[c] and not heard[c] and len(corpus.split.test):
-            notes.append(f"class '{name}' has no label on the test side: it is learned, and nothing tells how well")
+    notes += what_is_missing(corpus, present, fit_rows, taught)
     least_classes = 1 if corpus.truth.ndim == 2 else 2
     if len(kept) < least_classes:
         raise AudiorepError(
@@ -82,6 +76,31 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
     for note in notes:
         log.warning("%s", note)
     return Known([corpus.classes[int(c)] for c in kept], truth, fit_rows, held, notes)
+
+
+def what_is_missing(corpus: build.Corpus, present: np.ndarray, fit_rows: np.ndarray, taught: np.ndarray) -> list[str]:
+    """Which classes cannot be learned, or not be judged, and why.
+
+    Args:
+        present: [rows c] where the label is given. fit_rows: rows to train on. taught: [c] classes that can be learned.
+    """
+    notes = []
+    heard = present[corpus.split.test].any(0)
+    for c, name in enumerate(corpus.classes):
+        if taught[c]:
+            if not heard[c] and len(corpus.split.test):
+                notes.append(f"class '{name}' has no label on the test side: it is learned, and nothing tells how well")
+        elif present[fit_rows, c].any():
+            notes.append(
+                f"class '{name}' is not known to be absent from any row that the training may use, and cannot be learned: "
+                f"where rows name all that is heard, set labels.complete=true; else say '-{name}' of some"
+            )
+        elif present[:, c].any():
+            where = "that the training may use" if present[corpus.split.train, c].any() else "on the training side"
+            notes.append(f"class '{name}' has no label {where}: it cannot be learned, and its test rows are not judged")
+        else:
+            notes.append(f"class '{name}' is only ever said to be absent: it cannot be learned")
+    return notes
 
 
 def labels_of(cfg: DictConfig, known: Known) -> np.ndarray:

@@ -13,7 +13,7 @@ from audiorep.errors import AudiorepError
 from audiorep.types import Spec
 
 Outputs = list[Float[Tensor, "b ..."]]
-Rows = Int[Tensor, " b"]
+Slots = Int[Tensor, " b"]
 
 
 class Teacher(nn.Module):
@@ -22,12 +22,13 @@ class Teacher(nn.Module):
     echoes = False
     """Whether the targets are the student's own outputs: then these have to be computed first."""
 
-    def prepare(self, rows: int, shape: Sequence[int]) -> None:
-        """Make what depends on the corpus: `rows` of the training side, `shape` of the student's output for one."""
+    def prepare(self, slots: int, shape: Sequence[int]) -> None:
+        """Make what depends on the corpus: `slots` of the training side (`Batch.slot`), `shape` of the student's output for
+        one."""
 
-    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
-        """Targets, one for each view; `student` are the student's own outputs for the same views, `row` the manifest row
-        of each sample."""
+    def forward(self, specs: list[Spec], student: Outputs, slot: Slots | None = None) -> Outputs:
+        """Targets, one for each view; `student` are the student's own outputs for the same views, `slot` where in the
+        corpus each sample lies."""
         raise NotImplementedError
 
     @property
@@ -47,7 +48,7 @@ class Shared(Teacher):
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
 
-    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, slot: Slots | None = None) -> Outputs:
         return student
 
 
@@ -59,7 +60,7 @@ class StopGradient(Teacher):
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
 
-    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, slot: Slots | None = None) -> Outputs:
         return [output.detach() for output in student]
 
 
@@ -78,7 +79,7 @@ class Ema(Teacher):
         self.network = copy.deepcopy(student).requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, slot: Slots | None = None) -> Outputs:
         return [self.network(spec) for spec in specs]
 
     @property
@@ -110,15 +111,17 @@ class Peer(Teacher):
         super().__init__()
         self.encoder, self.projector = encoder, projector(encoder.dim)
 
-    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
+    def forward(self, specs: list[Spec], student: Outputs, slot: Slots | None = None) -> Outputs:
         return [self.projector(self.encoder(spec).pooled) for spec in specs]
 
 
 class Bank(Teacher):
-    """The student's own earlier outputs for a row, averaged over time without the bias of the start.
+    """The student's own earlier outputs for a window, averaged over time without the bias of the start.
 
-    ``Z <- m Z + (1 - m) z`` after every look at a row, target ``Z / (1 - m^n)`` after n looks. Before the first, a row's
-    target is what the student says now, from which it cannot differ. Outputs should be probabilities: these are averaged.
+    ``Z <- m Z + (1 - m) z`` after every look, target ``Z / (1 - m^n)`` after n looks. Before the first, a window's target is
+    what the student says now, from which it cannot differ. Outputs should be probabilities: these are averaged, those of
+    a window that comes twice in a batch as one look. Long rows have an entry for each of the windows that fit side by side
+    into them; with ``data.sampler.fixed=true`` these are the windows that are drawn.
 
     Args:
         momentum: m; 0 keeps the latest output only.
@@ -139,16 +142,18 @@ class Bank(Teacher):
         self.total: Tensor
         self.looks: Tensor
 
-    def prepare(self, rows: int, shape: Sequence[int]) -> None:
-        self.total, self.looks = torch.zeros(rows, *shape), torch.zeros(rows)
+    def prepare(self, slots: int, shape: Sequence[int]) -> None:
+        self.total, self.looks = torch.zeros(slots, *shape), torch.zeros(slots)
 
     @torch.no_grad()
-    def forward(self, specs: list[Spec], student: Outputs, row: Rows | None = None) -> Outputs:
-        assert row is not None, "a bank needs the rows"
-        looks = self.looks[row].view(-1, *[1] * (self.total.ndim - 1))
-        known = self.total[row] / (1.0 - self.momentum**looks).clamp_min(1e-12)
+    def forward(self, specs: list[Spec], student: Outputs, slot: Slots | None = None) -> Outputs:
+        assert slot is not None, "a bank needs the slots"
+        looks = self.looks[slot].view(-1, *[1] * (self.total.ndim - 1))
+        known = self.total[slot] / (1.0 - self.momentum**looks).clamp_min(1e-12)
         targets = [torch.where(looks > 0, known.to(said.dtype), said.detach()) for said in student]
         now = torch.stack(student).mean(0).to(self.total.dtype)
-        self.total[row] = self.momentum * self.total[row] + (1.0 - self.momentum) * now
-        self.looks[row] += 1.0
+        where, place, times = slot.unique(return_inverse=True, return_counts=True)
+        now = torch.zeros_like(self.total[where]).index_add(0, place, now) / times.view(-1, *[1] * (now.ndim - 1))
+        self.total[where] = self.momentum * self.total[where] + (1.0 - self.momentum) * now
+        self.looks[where] += 1.0
         return targets

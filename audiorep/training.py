@@ -203,6 +203,7 @@ def told(windows: Windows, views: Views, sampler: StepSampler, vocabulary: int =
     target, known = truth_of(torch.from_numpy(windows.label), max(1, outputs))
     return Setting(
         rows=len(windows),
+        slots=int(windows.slots[-1]),
         batch_size=sampler.total,
         views=views.counts,
         labelled=int((codes >= 0).sum()),

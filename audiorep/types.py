@@ -32,6 +32,7 @@ class Batch(TypedDict):
     index: Int[Tensor, " b"]  # manifest row
     group: Int[Tensor, " b"]  # recording, site or individual
     recording: Int[Tensor, " b"]  # recording, for neighbours in time
+    slot: Int[Tensor, " b"]  # of the windows that fit side by side into the rows, the one that lies here: for banks
     start: Int[Tensor, " b"]  # first sample in the recording, at the model's rate
     domain: Int[Tensor, " b"]  # recorder, site ... (data.domain), -1 unknown: for domain objectives
     tokens: Int[Tensor, "b w"]  # annotation words, 0 = padding: for multimodal objectives

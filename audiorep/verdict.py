@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def judge(
     out: Path,
     pooling: Pooling = mean,
     views: Views | None = None,
+    others: Mapping[str, Model] | None = None,
 ) -> dict[str, float]:
     """Ask the classifier about every row; calibrate, score, write thresholds, predictions, metrics and report."""
     device = build.device_of(cfg.trainer.accelerator)
@@ -74,6 +76,8 @@ def judge(
     )
     beside, scores = mel_baseline(cfg, corpus, known, said)
     metrics = {**found.metrics, **beside}
+    for name, other in (others or {}).items():
+        metrics |= scores_of(cfg, corpus, known, other, pooling, name)
     if scores:
         write_predictions(scores, sides_of(corpus, known, said), out / PREDICTIONS)
     write_thresholds(found, out / "thresholds.json")
@@ -101,6 +105,24 @@ def judge(
     show(metrics, found)
     log.info("wrote %s", out / "report.html")
     return metrics
+
+
+def scores_of(
+    cfg: DictConfig, corpus: build.Corpus, known: Known, model: Model, pooling: Pooling, name: str
+) -> dict[str, float]:
+    """``NAME/test/...``: what a classifier that was trained along with it scores on the test side."""
+    rows = corpus.split.test[has_label(known.truth[corpus.split.test])]
+    if not len(rows):
+        return {}
+    windows = build.make_windows(cfg, corpus, rows)
+    with progress_bar(f"predicting: {name}") as progress:
+        device, workers = build.device_of(cfg.trainer.accelerator), build.workers_for(cfg, windows)
+        said = predict(model, windows, pooling, batch_size(cfg), device, workers, progress)
+    heard = rows[said.known]
+    group = corpus.manifest.frame["group"].to_numpy(dtype=str)[heard]
+    predictions = Predictions(known.truth[heard], said.logits[said.known], group)
+    found = score_with_interval(predictions, cfg.evaluation.settings.resamples, cfg.seed)
+    return {f"{name}/test/{score}": value for score, value in found.items() if np.isfinite(value)}
 
 
 def packed(corpus: build.Corpus, known: Known, said: Said) -> bytes:

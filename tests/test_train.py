@@ -477,7 +477,7 @@ def test_labels_of_whole_recordings_train(pool, long_corpus, tmp_path):
         ["resampler=tomek"],
         ["objective=self_distill"],
         ["objective=mixmatch"],
-        ["objective=mutual_learning"],
+        ["objective=domain_adversarial_supervised", "data.domain=group"],
         ["label_fraction=0.5", "data.batch_size=128"],
         ["calibration.fraction=0"],
     ],
@@ -488,6 +488,25 @@ def test_other_parts_train_too(settings, toy_corpus, tmp_path):
     assert "test/balanced_accuracy" in json.loads((out / "metrics.json").read_text())
     thresholds = json.loads((out / "thresholds.json").read_text())
     assert (thresholds["temperature"] == 1.0) or "calibration.fraction=0" not in settings
+
+
+def test_of_two_peers_both_are_judged_and_the_first_is_kept(toy_corpus, tmp_path):
+    out = trained(toy_corpus, tmp_path / "run", "objective=mutual_learning", "optimizer.lr=0.01")
+    found = json.loads((out / "metrics.json").read_text())
+    scores = [name for name in found if name.startswith("test/") and f"peer/{name}" in found]
+    assert {"test/accuracy", "test/macro_f1", "test/macro_f1/low"} <= set(scores)
+    assert any(found[name] != found[f"peer/{name}"] for name in scores)
+    assert not [name for name in weights(out) if "second" in name or "peer" in name]
+
+
+def test_classes_of_few_rows_count_as_unlabelled(toy_corpus, tmp_path, capsys):
+    def rare(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(label=np.where(rows.index < 3, "boom", rows["label"]))
+
+    corpus = rewritten(toy_corpus, tmp_path, rare)
+    out = trained(corpus, tmp_path / "run", "labels.least=4")
+    assert facts(out)["classes"] == ["down", "flat", "trill", "up"]
+    assert "fewer than labels.least=4 rows count as unlabelled: boom (3)" in capsys.readouterr().err
 
 
 def test_a_resampler_draws_the_rows_that_it_chose(toy_corpus, tmp_path, monkeypatch):
@@ -593,12 +612,17 @@ def test_wrong_input_gets_one_clear_line(keys, words, pretrained, toy_corpus, tm
     [
         (lambda rows: rows.drop(columns="label"), [], "0 class(es) have labels to train on"),
         (lambda rows: rows.assign(label="up"), [], "1 class(es) have labels to train on, at least 2 are needed"),
-        (lambda rows: rows.assign(label="up"), ["labels.multilabel=true"], "0 class(es) have labels to train on"),
+        (lambda rows: rows.assign(label="up"), ["labels.multilabel=true"],
+         "class 'up' is not known to be absent from any row"),
         (lambda rows: rows.assign(label=np.where(rows["group"] == "g5", rows["label"], "")), SPLIT,
          "class 'down' has no label on the training side"),
         (several, [], "say labels.multilabel=true"),
         (lambda rows: rows.assign(label=np.where(rows.index % 2, "up|down", "flat")), ["labels.multilabel=true"],
+         "set labels.complete=true; else say '-down' of some"),
+        (lambda rows: rows.assign(label=np.where(rows.index % 2, "up", "")), ["labels.multilabel=true"],
          "at least 1 are needed"),
+        (lambda rows: rows.assign(label="-up"), ["labels.multilabel=true"],
+         "class 'up' is only ever said to be absent"),
         (several, ["labels.multilabel=true", "resampler=tomek"], "choose resampler=none"),
         (several, ["labels.multilabel=true", "split.by=place"], "split.by=place: the corpus has no such column"),
     ],

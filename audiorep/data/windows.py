@@ -142,6 +142,20 @@ class Windows(Dataset[dict[str, Any]]):
         """How many windows fit into each row (at least one): [rows]."""
         return np.maximum(1, (self.last - self.first) // self.source_length)
 
+    @cached_property
+    def slots(self) -> np.ndarray:
+        """[rows + 1] the number of each row's first slot, and how many there are: one for each of the windows that fit side
+        by side into the rows."""
+        return np.concatenate([[0], np.cumsum(self.windows_per_row())]).astype(np.int64)
+
+    def slot(self, row: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """The slot [b] in which windows of these rows lie that begin at these samples of their recordings."""
+        first, of = self.slots[row], self.slots[row + 1] - self.slots[row]
+        spare = np.maximum(
+            self.last[row] - self.first[row] - self.spec.length_s * self.source_hz[self.path_of[row]], 0.0
+        )
+        return first + ((start - self.first[row]) * of // (spare + 1.0)).astype(np.int64).clip(0, of - 1)
+
     def fixed_items(self) -> np.ndarray:
         """The evaluation windows, [n 4]: every row once, long rows up to `per_row` times."""
         return side_by_side(np.minimum(self.windows_per_row(), self.spec.per_row))
@@ -200,6 +214,7 @@ class Windows(Dataset[dict[str, Any]]):
             "index": torch.from_numpy(row.copy()),
             "group": torch.from_numpy(self.group[row]),
             "recording": torch.from_numpy(file.astype(np.int64)),
+            "slot": torch.from_numpy(self.slot(row, start)),
             "start": torch.from_numpy(self.at_model_rate(start, file)),
             "domain": torch.from_numpy(self.domain[row]),
             "tokens": torch.from_numpy(self.tokens[row]),

@@ -60,18 +60,18 @@ class Hardest(nn.Module):
 class Mask(nn.Module):
     """Which questions have a target that can be trusted."""
 
-    def prepare(self, rows: int, questions: int, answers: int) -> None:
+    def prepare(self, slots: int, questions: int, answers: int) -> None:
         """Make what depends on the corpus."""
 
-    def forward(self, p: Answers, row: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
-        """Of the target before it is sharpened; `row` is the manifest row of each sample."""
+    def forward(self, p: Answers, slot: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
+        """Of the target before it is sharpened; `slot` is where in the corpus each sample lies."""
         raise NotImplementedError
 
 
 class Everything(Mask):
     """All of them."""
 
-    def forward(self, p: Answers, row: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
+    def forward(self, p: Answers, slot: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
         return torch.ones(p.shape[:2], dtype=torch.bool, device=p.device)
 
 
@@ -82,7 +82,7 @@ class Confident(Mask):
         super().__init__()
         self.threshold = is_part(threshold)
 
-    def forward(self, p: Answers, row: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
+    def forward(self, p: Answers, slot: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
         return p.amax(2) >= self.threshold
 
 
@@ -93,7 +93,7 @@ class Margin(Mask):
         super().__init__()
         self.threshold = is_part(threshold)
 
-    def forward(self, p: Answers, row: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
+    def forward(self, p: Answers, slot: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
         first, second = p.topk(2, 2).values.unbind(2)
         return first - second >= self.threshold
 
@@ -105,7 +105,7 @@ class LowEntropy(Mask):
         super().__init__()
         self.threshold = is_part(threshold)
 
-    def forward(self, p: Answers, row: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
+    def forward(self, p: Answers, slot: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
         entropy = torch.special.entr(p).sum(2)
         return 1.0 - entropy / math.log(p.shape[2]) >= self.threshold
 
@@ -113,8 +113,9 @@ class LowEntropy(Mask):
 class Flexible(Mask):
     """`Confident` with a threshold a class that is lower for classes that are learned more slowly.
 
-    ``threshold_k = beta_k / (2 - beta_k) threshold``, with ``beta_k = sigma_k / max(max_j sigma_j, rows - sum_j sigma_j)``
-    and sigma_k the rows whose latest prediction above `threshold` was k; those not yet seen are the warm-up term.
+    ``threshold_k = beta_k / (2 - beta_k) threshold``, with ``beta_k = sigma_k / max(max_j sigma_j, n - sum_j sigma_j)``
+    and sigma_k those of the corpus's n windows whose latest prediction above `threshold` was k; those not yet seen are
+    the warm-up term.
 
     Source: Zhang et al. 2021 (FlexMatch), arXiv:2110.08263, eq. 5-11.
     """
@@ -125,19 +126,17 @@ class Flexible(Mask):
         self.register_buffer("latest", torch.empty(0, 0, dtype=torch.int64))
         self.latest: Tensor
 
-    def prepare(self, rows: int, questions: int, answers: int) -> None:
-        self.latest = torch.full((rows, questions), answers)  # answers: none yet
+    def prepare(self, slots: int, questions: int, answers: int) -> None:
+        self.latest = torch.full((slots, questions), answers)  # answers: none yet
 
     @torch.no_grad()
-    def forward(self, p: Answers, row: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
+    def forward(self, p: Answers, slot: Int[Tensor, " b"]) -> Bool[Tensor, "b q"]:
         best, answer = p.max(2)
-        counts = (
-            F.one_hot(self.latest, p.shape[2] + 1).sum(0).to(p.dtype)
-        )  # the last column: rows without a prediction yet
+        counts = F.one_hot(self.latest, p.shape[2] + 1).sum(0).to(p.dtype)  # the last column: none yet
         learned = counts[:, :-1] / counts.amax(1, keepdim=True).clamp_min(1.0)
         lowered = self.threshold * learned / (2.0 - learned)
         wanted = lowered[None].expand(len(p), -1, -1).gather(2, answer[:, :, None])[:, :, 0]
-        self.latest[row] = torch.where(best >= self.threshold, answer, self.latest[row])
+        self.latest[slot] = torch.where(best >= self.threshold, answer, self.latest[slot])
         return best >= wanted
 
 

@@ -26,17 +26,18 @@ HeldOut = Iterable[tuple[Views, Batch]]
 class Setting:
     """What an objective is told before training.
 
-    rows: rows of the training side. batch_size: windows of the joined batch of all processes. views: how many of each
-    kind are made. labelled, classes: rows with a label, and how many labels there are. epochs: passes over the corpus.
-    domains: values of `data.domain` on the training side. shared: labels that occur at two of these. vocabulary: numbers
-    that `Batch.tokens` may hold, 0 where no row has annotation words. words: columns of `Batch.tokens`. outputs: classes
-    that `Batch.label` numbers. texts: how many different sets of annotation words there are. words_hold_labels: whether
-    the label is among these words. absences: whether it is known of any row that a label does not apply to it, as is
-    always so where every row has one label. counts: how many rows of the training side give each answer to each
-    question (see `audiorep.losses.answers`). compress: how the spectrograms of the views were compressed. pretrained:
-    whether the encoder has been trained before. names: of the classes, where the verb knows them. rate_hz: sample rate of the
-    windows. annotated: what sounds when in each row, where rows are recordings annotated throughout; samples: of all rows
-    together; hop_samples: from one frame to the next.
+    rows: rows of the training side; slots: windows that fit side by side into them, numbered by `Batch.slot` (0: one
+    a row). batch_size: windows of the joined batch of all processes. views: how many of each kind are made. labelled,
+    classes: rows with a label, and how many labels there are. epochs: passes over the corpus. domains: values of
+    `data.domain` on the training side. shared: labels that occur at two of these. vocabulary: numbers that
+    `Batch.tokens` may hold, 0 where no row has annotation words. words: columns of `Batch.tokens`. outputs: classes
+    that `Batch.label` numbers. texts: how many different sets of annotation words there are. words_hold_labels:
+    whether the label is among these words. absences: whether it is known of any row that a label does not apply to
+    it, as is always so where every row has one label. counts: how many rows of the training side give each answer to
+    each question (see `audiorep.losses.answers`). compress: how the spectrograms of the views were compressed.
+    pretrained: whether the encoder has been trained before. names: of the classes, where the verb knows them.
+    rate_hz: sample rate of the windows. annotated: what sounds when in each row, where rows are recordings annotated
+    throughout; samples: of all rows together; hop_samples: from one frame to the next.
     """
 
     rows: int
@@ -61,6 +62,7 @@ class Setting:
     annotated: Annotated | None = None
     samples: int = 0
     hop_samples: int = 0
+    slots: int = 0
 
     @property
     def answers(self) -> Float[Tensor, "q k"]:
@@ -150,6 +152,11 @@ class Objective(nn.Module):
     def classifier(self) -> Classifier | None:
         """What it leaves for naming calls, if it trains a classifier; built by `prepare`."""
         return None
+
+    @property
+    def beside(self) -> dict[str, Classifier]:
+        """Other classifiers that were trained along with it, which are judged and not kept."""
+        return {}
 
     @property
     def pooling(self) -> Pooling:

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from audiorep.classifier import Classifier
 from audiorep.distributed import gather
 from audiorep.encoders.base import Encoder
 from audiorep.errors import AudiorepError
 from audiorep.losses.precision import in_full, wide
 from audiorep.objectives.base import Embed, HeldOut, Objective, Setting
+from audiorep.pooling import Pooling
 from audiorep.types import Batch, Features, Spec, Views
 
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -97,13 +99,13 @@ class DomainAdversarial(Objective):
 
     Args:
         encoder: the encoder to train.
-        base: any objective, built on the same encoder.
+        base: any objective of one parameter group, built on the same encoder.
         head: built on the encoder's width and the number of domains.
         weight, gamma: of lambda. Larger weights cost what the base learns.
         steps, lr: of the head's own training on each batch.
 
     Raises:
-        AudiorepError: fewer than two domains on the training side, or steps below 1.
+        AudiorepError: fewer than two domains on the training side, a base of several parameter groups, or steps below 1.
 
     Source: Ganin and Lempitsky 2015, arXiv:1409.7495; Ganin et al. 2016, arXiv:1505.07818. Several steps of the head,
     balance and any base are ours.
@@ -130,9 +132,33 @@ class DomainAdversarial(Objective):
     def uses_labels(self) -> bool:
         return self.base.uses_labels
 
+    @property
+    def classifier(self) -> Classifier | None:
+        return self.base.classifier
+
+    @property
+    def beside(self) -> dict[str, Classifier]:
+        return self.base.beside
+
+    @property
+    def pooling(self) -> Pooling:
+        return self.base.pooling
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return self.base.facts
+
+    def watched(self) -> dict[str, float]:
+        return self.base.watched()
+
     def prepare(self, setting: Setting) -> None:
         setting.wants_domains()
         self.base.prepare(setting)
+        if len(groups := self.base.parameter_groups()) > 1:
+            raise AudiorepError(
+                f"objective.base={type(self.base).__name__} trains {' and '.join(groups)} in turn and hears sounds that were "
+                "made up, which no site has: choose a base that hears recordings alone, such as simclr"
+            )
         device = cast(Tensor, self.progress).device
         head = self.make_head(inputs=self.encoder.dim, outputs=setting.domains)
         self.opponent = Opponent(head, self.lr).to(device)

@@ -159,6 +159,10 @@ class Peers(Classifying):
     def after_step(self, progress: float) -> None:
         cast(Tensor, self.progress).fill_(progress)
 
+    @property
+    def beside(self) -> dict[str, Classifier]:
+        return {"peer": self.second}
+
     def measure(self, held_out: HeldOut, rng: torch.Generator) -> dict[str, float]:
         """`accuracy` of the first, `peer_accuracy` of the second."""
         held = list(held_out)

@@ -81,7 +81,9 @@ class SemiSupervised(Objective):
         self.mask, self.distance, self.alpha, self.dropout = mask, distance, alpha, dropout
         self.view, self.target_view, self.label_view = view, target_view, label_view
         self.register_buffer("progress", torch.zeros(()))
-        self.register_buffer("counted", torch.zeros(2))  # targets that counted, and all, since the epoch began
+        self.register_buffer(
+            "counted", torch.zeros(2)
+        )  # unlabelled targets that counted, and all, since the epoch began
         self.latest = torch.zeros(())
         self.in_vain = 0  # passes in a row in which no target counted
 
@@ -96,50 +98,58 @@ class SemiSupervised(Objective):
         self.student = Answering(Classifier(self.encoder, setting.outputs, self.dropout), setting.several)
         self.loss.fit(setting.answers)
         self.teacher = self.make_teacher(self.student)
-        self.teacher.prepare(setting.rows, setting.answers.shape)
-        self.mask.prepare(setting.rows, *setting.answers.shape)
+        slots = setting.slots or setting.rows
+        self.teacher.prepare(slots, setting.answers.shape)
+        self.mask.prepare(slots, *setting.answers.shape)
 
     @property
     def classifier(self) -> Classifier:
         return cast(Answering, self.teacher.trained or self.student).classifier
 
     def forward(self, views: Views, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
-        row = gather(batch["index"])
+        slot = gather(batch["slot"])
         said: dict[str, list[LogAnswers]] = {}
         for kind in dict.fromkeys((self.label_view, self.view)):
             said[kind] = [self.student.log(spec, rng) for spec in views[kind]]
-        targets = self.targets(views, said, row, rng)
+        targets = self.targets(views, said, slot, rng)
         label = gather(batch["label"])
         target, known = truth_of(label, self.student.classifier.head.out_features)
         named = [self.loss(log_p, target.to(log_p.dtype), known) for log_p in said[self.label_view]]
-        return {"labels": torch.stack(named).mean(), "agreement": self.agreement(said[self.view], targets, row)}
+        return {"labels": torch.stack(named).mean(), "agreement": self.agreement(said[self.view], targets, slot, known)}
 
     def targets(
-        self, views: Views, said: dict[str, list[LogAnswers]], row: Tensor, rng: torch.Generator
+        self, views: Views, said: dict[str, list[LogAnswers]], slot: Tensor, rng: torch.Generator
     ) -> list[Answers]:
         """The teacher's answers to each view of `target_view`, of the joined batch."""
         specs = views[self.target_view]
         if not self.teacher.echoes:
-            return [gather(answers) for answers in self.teacher(specs, [], row)]
+            return [gather(answers) for answers in self.teacher(specs, [], slot)]
         again = self.target_view not in said or (self.target_view == self.view and len(specs) == 1)
         heard = [self.student.log(spec, rng) for spec in specs] if again else said[self.target_view]
-        return self.teacher(specs, [log_p.exp() for log_p in heard], row)
+        return self.teacher(specs, [log_p.exp() for log_p in heard], slot)
 
-    def agreement(self, said: list[LogAnswers], targets: list[Answers], row: Tensor) -> Tensor:
-        """The weighted mean distance over all pairs of a prediction and a target, 0 where a target does not count."""
+    def agreement(
+        self, said: list[LogAnswers], targets: list[Answers], slot: Tensor, known: Bool[Tensor, "b q"]
+    ) -> Tensor:
+        """The weighted mean distance over all pairs of a prediction and a target, 0 where a target does not count.
+
+        How many count is noted of what is unlabelled alone: what is `known` is soon learned by heart.
+        """
         crossed = self.view == self.target_view and len(said) > 1
         pairs = (
             list(permutations(range(len(said)), 2)) if crossed else list(product(range(len(said)), range(len(targets))))
         )
         terms: list[Tensor] = []
         counts: dict[int, Bool[Tensor, "b q"]] = {
-            j: self.mask(targets[j].detach(), row) for j in sorted({j for _, j in pairs})
+            j: self.mask(targets[j].detach(), slot) for j in sorted({j for _, j in pairs})
         }
         for i, j in pairs:
             goal = self.sharpen(targets[j].clamp_min(1e-30).log())
             terms.append((self.distance(said[i], goal) * counts[j]).mean())
-        self.latest = torch.stack([counted.float().mean() for counted in counts.values()]).mean()
-        cast(Tensor, self.counted).add_(torch.stack([self.latest, torch.ones_like(self.latest)]))
+        sure = torch.stack([(counted & ~known).sum() for counted in counts.values()]).sum()
+        asked = (~known).sum() * len(counts)
+        self.latest = sure / asked.clamp_min(1)
+        cast(Tensor, self.counted).add_(torch.stack([sure, asked]))
         return self.alpha(float(cast(Tensor, self.progress))) * torch.stack(terms).mean()
 
     def watched(self) -> dict[str, float]:

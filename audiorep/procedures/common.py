@@ -43,6 +43,18 @@ SIDE, DRAWS = "audiorep_side", "audiorep_draws"
 """Columns of the manifests that stages are given: train, calibration or test; and how often a row is drawn."""
 
 
+SPENT = (
+    "split.",
+    "labels_per_class",
+    "label_fraction",
+    "labels.least",
+    "calibration.column",
+    "calibration.rows",
+    "format",
+)
+"""Settings of a task that the manifests of its stages already follow."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A corpus with a split and the labels that may be known.
@@ -171,7 +183,7 @@ class Network:
             quoted(f"corpus={manifest}"), f"split.column={SIDE}", "split.test=[test]", f"calibration.column={SIDE}",
             f"data.draws={DRAWS}", f"seed={self.task.seed}",
         ]  # fmt: skip
-        kept = [text for text in self.task.overrides if not text.startswith(("split.", "labels_per_class", "format"))]
+        kept = [text for text in self.task.overrides if not text.startswith(SPENT)]
         run_stage("train", [*given, *kept, *self.overrides], folder, digest)
         return read_answers(folder, self.task.known.classes)
 

@@ -1,5 +1,6 @@
 """Recipes in rounds: pseudo-labels, noisy student, co-training, label propagation; and pretraining with fine-tuning."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from audiorep.procedures.common import (
 from audiorep.semi import propagate as graph
 from audiorep.semi import rounds as semi
 from audiorep.semi.rounds import Fit
+
+log = logging.getLogger(__name__)
 
 
 def learner(cfg: DictConfig, task: Task, x: Float[np.ndarray, "n d"] | None) -> Fit:
@@ -72,6 +75,12 @@ def pseudo_label_rounds(cfg: DictConfig) -> None:
         fit, task.given, task.candidates, cfg.rounds, cfg.threshold, cfg.refine, cfg.most_per_class
     ):
         rows.append({"round": done.number, **guessed(task, done.labels), **judged(task, done.p)})
+        if done.number and not rows[-1]["kept"]:
+            log.warning(
+                "round %d: no guess was surer than threshold=%g, so it learned from the given labels alone; lower threshold",
+                done.number,
+                cfg.threshold,
+            )
         last = done.labels
         said |= {f"round_{done.number}": done.p, "classifier": done.p}
     keep_predictions(task, said)

@@ -1,6 +1,7 @@
 """What a training stage is about: calls cut out of recordings, or every moment of a recording."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,10 @@ from audiorep.model import Model, ModelInfo
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model, what it was trained on, and where it is told of; `notes` grows with what a user should know."""
+    """A trained model, what it was trained on, and where it is told of; `notes` grows with what a user should know.
+
+    beside: other classifiers of the same training, by name, which are judged too.
+    """
 
     cfg: DictConfig
     corpus: build.Corpus
@@ -25,6 +29,7 @@ class Trained:
     notes: list[str]
     learner: Learner
     out: Path
+    beside: Mapping[str, Model] = field(default_factory=dict)
 
 
 class Task(Protocol):

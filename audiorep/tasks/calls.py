@@ -27,5 +27,14 @@ class Calls:
     def judge(self, trained: Trained) -> dict[str, float]:
         t, learner = trained, trained.learner
         return judge(
-            t.cfg, t.corpus, t.known, t.model, t.info, t.notes, t.out, learner.objective.pooling, learner.views
+            t.cfg,
+            t.corpus,
+            t.known,
+            t.model,
+            t.info,
+            t.notes,
+            t.out,
+            learner.objective.pooling,
+            learner.views,
+            t.beside,
         )

@@ -64,7 +64,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     model, parts, inherited = start(cfg, corpus, transfer)
     cfg = build.fill_in_auto(cfg, corpus.manifest) if cfg.init is None else cfg
     side = np.setdiff1d(corpus.split.train, known.calibration)
-    windows = build.make_windows(cfg, corpus, side)
+    windows = build.make_windows(cfg, corpus, side, side)
     windows.label = labels_of(cfg, known)[side]
     windows.tokens = np.zeros((len(side), 1), np.int64)
     if model is None:
@@ -98,7 +98,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     save_model(trained, parts, info, out)
     keep_golden(windows, out, cfg.seed)
     notes = [*corpus.notes, *known.notes, *failures.notes]
-    return task.judge(Trained(cfg, corpus, known, trained, info, notes, learner, out))
+    beside = {
+        name: Model(model.frontend, model.compress, transfer.finish(other.encoder), other.head).eval()
+        for name, other in learner.objective.beside.items()
+    }
+    return task.judge(Trained(cfg, corpus, known, trained, info, notes, learner, out, beside))
 
 
 def start(

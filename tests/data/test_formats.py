@@ -234,6 +234,15 @@ def test_class_folders_give_the_folders_name_as_label(tmp_path):
     assert rows_of(manifest) == [("1.wav", 0, 2, "owl"), ("2.wav", 0, 2, "owl"), ("1.wav", 0, 2, "wren")]
 
 
+def test_recordings_beside_class_folders_have_no_label_nor_do_those_of_a_folder_that_says_so(tmp_path):
+    for name in ("owl/1.wav", "wren/1.wav", "2.wav", "Unlabelled/3.wav"):
+        wav(tmp_path / name)
+    manifest = read_corpus(tmp_path, auto())
+    assert sorted((name, label) for name, _, _, label in rows_of(manifest)) == [
+        ("1.wav", "owl"), ("1.wav", "wren"), ("2.wav", ""), ("3.wav", ""),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "names, classes",
     [(("2012-03-23", "2012-03-26"), False), (("120323", "night_120326"), False), (("2011", "2012"), False),

@@ -11,6 +11,7 @@ import torch
 
 from audiorep.data.audio import to_float
 from audiorep.data.formats.table import Table
+from audiorep.data.items import side_by_side
 from audiorep.data.labels import encode
 from audiorep.data.loader import fixed_batches, to_device
 from audiorep.data.manifest import Manifest, read_corpus, scan
@@ -123,6 +124,22 @@ def test_fixed_windows_are_evenly_spaced_inside_the_row(recording):
     steps = np.diff(starts)
     assert steps.min() > 0 and np.ptp(steps) <= 1
     assert abs((starts[0] - 800) - (7600 - 800 - starts[-1])) <= 1
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.1, 0.07, 0.013])
+def test_every_window_that_fits_side_by_side_has_a_slot_of_its_own_and_others_the_nearest(recording, seconds):
+    path, _ = recording
+    windows = Windows(manifest_of(path, [(0.0, 1.0), (0.3, 0.31), (0.2, 0.95)]), WindowSpec(seconds), 8000)
+    items = side_by_side(windows.windows_per_row())
+    assert windows.slots.tolist() == [0, *np.cumsum(windows.windows_per_row()).tolist()]
+    assert windows.batch(items)["slot"].tolist() == list(range(len(items)))
+    drawn = np.array([[row, k, 1, 7] for row in range(3) for k in range(40)])
+    batch = windows.batch(drawn)
+    for row, slot, start in zip(drawn[:, 0], batch["slot"].tolist(), batch["start"].tolist(), strict=True):
+        assert windows.slots[row] <= slot < windows.slots[row + 1]
+        of_row = windows.place(items[items[:, 0] == row])
+        spacing = (of_row[-1] - of_row[0]) / max(1, len(of_row) - 1)
+        assert abs(start - of_row[slot - windows.slots[row]]) <= spacing / 2 + 2 or len(of_row) == 1
 
 
 def test_a_long_row_with_a_single_window_shows_its_middle(recording):

@@ -73,4 +73,5 @@ def drawn(seed: int, count: int = 4) -> Tensor:
 def told(label: Any, index: list[int] | None = None) -> Any:
     """A batch, as far as classifiers ask for it."""
     label = torch.as_tensor(label)
-    return {"label": label, "index": torch.arange(len(label)) if index is None else torch.tensor(index)}
+    row = torch.arange(len(label)) if index is None else torch.tensor(index)
+    return {"label": label, "index": row, "slot": row}

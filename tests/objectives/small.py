@@ -111,6 +111,7 @@ def batch(count: int = COUNT) -> dict[str, torch.Tensor]:
     label = index % 4
     return {
         "index": index,
+        "slot": index,
         "label": torch.where(index % 16 < 12, label, -1),
         "group": index // 4,
         "recording": index // 4,

@@ -157,8 +157,27 @@ class Asked(Objective):
     def uses_labels(self) -> bool:
         return True
 
+    @property
+    def classifier(self) -> str:
+        return "its own"
+
+    @property
+    def beside(self) -> dict[str, str]:
+        return {"peer": "another"}
+
+    @property
+    def pooling(self) -> str:
+        return "noisy-or"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"teacher_licence": "CC BY-NC-SA 4.0"}
+
+    def watched(self) -> dict[str, float]:
+        return {"counted": 0.25}
+
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
-        return {"adversary": [], "main": list(self.encoder.parameters())}
+        return {"other": list(self.encoder.parameters())}
 
     def after_step(self, progress: float) -> None:
         self.asked.append(f"after {progress}")
@@ -181,7 +200,15 @@ def test_the_base_is_asked_for_all_that_is_its_own():
     assert objective.base.asked == ["before 2", "after 0.5"] and float(objective.progress) == 0.5
     assert objective.uses_labels and not build("domain_adversarial").uses_labels
     assert objective.measure([], generator(0)) == {"accuracy": 0.5} and objective.partition().tolist() == [0, 1, 2]
-    assert list(objective.parameter_groups()) == ["adversary", "main"]
+    assert list(objective.parameter_groups()) == ["other"] and objective.classifier == "its own"
+    assert objective.beside == {"peer": "another"} and objective.pooling == "noisy-or"
+    assert objective.facts == {"teacher_licence": "CC BY-NC-SA 4.0"} and objective.watched() == {"counted": 0.25}
+
+
+def test_a_base_that_makes_up_sounds_is_refused():
+    objective = DomainAdversarial(SmallCnn(width=8, dim=64), parts_of("ss_gan"), DomainHead)
+    with pytest.raises(AudiorepError, match=r"trains main and .* in turn .*choose a base that hears recordings alone"):
+        objective.prepare(SETTING)
 
 
 def test_what_an_encoder_says_in_pieces_is_heard_whole():

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from audiorep.augment.labels import Mixup
 from audiorep.compress import Compress, FixedNorm, Log, Pcen
 from audiorep.errors import AudiorepError
-from audiorep.losses.agreement import Everything, Power, Ramp, SquaredError
+from audiorep.losses.agreement import Everything, Mask, Power, Ramp, SquaredError
 from audiorep.losses.answers import LabelLoss
 from audiorep.objectives.base import Setting
 from audiorep.objectives.mixmatch import MixMatch
@@ -21,7 +21,8 @@ from audiorep.teachers import Bank
 from audiorep.types import generator
 
 NAN = math.nan
-SEMI = ["pseudo_label", "pi_model", "consistency_noise", "consistency_dropout", "temporal_ensembling", "mean_teacher",
+SEMI = ["pseudo_label", "pi_model", "consistency_augmentation", "consistency_noise", "consistency_dropout",
+        "temporal_ensembling", "mean_teacher",
         "fixmatch", "flexmatch", "self_distill_predictions"]  # fmt: skip
 CLASSIFIERS = [*SEMI, "mixmatch", "supervised", "weak_labels", "self_distill", "mutual_learning", "co_teaching"]
 
@@ -43,7 +44,7 @@ def test_fixmatch_on_a_batch_worked_out_by_hand():
     terms = objective({"weak": [WEAK], "strong": [STRONG]}, told(LABEL), generator(0))
     assert number(terms["labels"]) == pytest.approx(-(math.log(0.98) + math.log(0.99)) / 2, rel=1e-5)
     assert number(terms["agreement"]) == pytest.approx(-(math.log(0.5) + math.log(0.5) + math.log(0.6)) / 4, rel=1e-5)
-    assert objective.watched() == {"counted": 0.75, "alpha": 1.0}
+    assert objective.watched() == {"counted": 0.5, "alpha": 1.0}  # of the two without a label
 
 
 def test_in_fixmatch_the_target_has_no_gradient_and_what_does_not_count_has_none_either():
@@ -79,7 +80,7 @@ def test_flexmatch_counts_at_first_what_fixmatch_would_not_and_then_asks_for_mor
         objective(made, said, generator(0))
         shown.append(objective.watched()["counted"])
     # at first all; then one row of each class is sure and one of none: beta = 1, threshold 0.95, which row 2 misses
-    assert shown == [1.0, 0.75, 0.75]
+    assert shown == [1.0, 0.5, 0.5]
 
 
 # -------------------------------------------------------------------------- pi-model
@@ -230,6 +231,16 @@ def test_the_bank_averages_the_views_of_a_look_and_knows_how_often_it_looked_at_
     assert bank.looks.tolist() == [0.0, 0.0, 3.0]
 
 
+def test_a_window_that_comes_twice_in_a_batch_has_been_looked_at_once():
+    bank = Bank(torch.nn.Identity(), 0.5)
+    bank.prepare(2, (1, 2))
+    said = torch.tensor([[[1.0, 0.0]], [[0.2, 0.8]], [[0.5, 0.5]]])
+    bank([], [said], torch.tensor([1, 0, 1]))
+    assert bank.looks.tolist() == [1.0, 1.0]
+    (again,) = bank([], [said], torch.tensor([0, 1, 1]))
+    torch.testing.assert_close(again, torch.tensor([[[0.2, 0.8]], [[0.75, 0.25]], [[0.75, 0.25]]]))
+
+
 @pytest.mark.parametrize(("name", "momentum"), [("temporal_ensembling", 0.6), ("self_distill_predictions", 0.0)])
 def test_the_third_look_at_a_row_is_compared_with_the_first_two(name, momentum):
     objective = plain(name)
@@ -311,7 +322,7 @@ def trained(kind: str, weight: float, steps: int = 25) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "weight"), [("consistency_noise", 3.0), ("consistency_dropout", 30.0), ("pi_model", 30.0)]
+    ("kind", "weight"), [("consistency_noise", 3.0), ("consistency_dropout", 30.0), ("consistency_augmentation", 30.0)]
 )
 def test_noise_dropout_and_augmentation_alone_each_teach_to_agree(kind, weight):
     """Beside a classifier that learns the same labels without: else to say nothing would be agreement too."""
@@ -349,6 +360,31 @@ def test_one_confident_window_in_a_pass_is_enough(caplog):
     objective = build("fixmatch")
     objective(views(0), batch(), generator(0))  # threshold 0
     assert passed(objective, 0.999, caplog, epoch=1) == []
+
+
+class Sure(Mask):
+    """Of the first `count` samples."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, p, slot):
+        return (torch.arange(len(p)) < self.count)[:, None].expand(p.shape[:2])
+
+
+def test_confidence_in_labelled_windows_does_not_excuse_that_the_unlabelled_teach_nothing(caplog):
+    objective = build("fixmatch")
+    label = torch.full((COUNT,), -1)
+    label[:4] = 0
+    for sure, share in ((4, 0.0), (5, 1 / (COUNT - 4))):
+        objective.mask = Sure(sure)
+        objective(views(0), batch() | {"label": label}, generator(0))
+        assert objective.watched()["counted"] == pytest.approx(share)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            objective.before_epoch(1, lambda: torch.zeros(1, 1), generator(0))
+        assert len(caplog.records) == (share == 0)
 
 
 # ---------------------------------------------------------------------- several labels

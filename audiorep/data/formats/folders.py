@@ -40,8 +40,13 @@ DATE = re.compile(r"\D*((19|20)\d{2}([-_. ]?\d{2}){0,5}|\d{6})\D*")
 """A folder's name that is a year, a month, a day or a moment, and so no class: 2012, 2012-03, 20120323, night_120323."""
 
 
+UNLABELLED = ("", "unlabelled", "unlabeled")
+"""Class folders that are none: recordings beside the others, and what says so by its name."""
+
+
 class ClassFolders:
-    """``corpus/CLASS/*.wav``: the folder's name is the label."""
+    """``corpus/CLASS/*.wav``: the folder's name is the label. Recordings beside the folders, or in one that is called
+    ``unlabelled``, have none."""
 
     def describe(self) -> str:
         return "class folders (one folder a class; if their names are no labels, say format=recordings)"
@@ -49,13 +54,15 @@ class ClassFolders:
     def recognises(self, recordings: Path, annotations: Path | None) -> bool:
         if annotations is not None or not recordings.is_dir():
             return False
-        parents = {path.parent for path in find_audio(recordings)}
+        parents = {path.parent for path in find_audio(recordings)} - {recordings}
         dates = all(DATE.fullmatch(parent.name) for parent in parents)
         return len(parents) >= 2 and not dates and all(parent.parent == recordings for parent in parents)
 
     def read(self, recordings: Path, annotations: Path | None) -> pd.DataFrame:
-        rows = [(str(path), path.relative_to(recordings).parts[0]) for path in find_audio(recordings)]
-        return pd.DataFrame(rows, columns=["path", "label"])
+        found = find_audio(recordings)
+        folders = ["".join(path.relative_to(recordings).parts[:-1][:1]) for path in found]
+        labels = ["" if name.lower() in UNLABELLED else name for name in folders]
+        return pd.DataFrame({"path": [str(path) for path in found], "label": labels})
 
 
 class Recordings:
