@@ -79,6 +79,9 @@ def explain(config: str, error: Exception, hydra_compose: Any) -> str:
         return f"{group}={name} does not exist{nearest(name, options(group))}; there are: {', '.join(options(group))}"
     if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         name = next(part for part in key.groups() if part)
+        inside = re.search(rf"full_key: ({re.escape(name)}\.\S+)", str(error.__cause__))
+        if inside:  # a part was given as a whole, {...}
+            return f"{name} has no '{inside[1]}': to add it, say +{inside[1]}=VALUE"
         if (configs() / name).is_dir():
             return f"{name}=: the chosen objective has no such part; those that have it: {', '.join(with_part(name))}"
         return f"there is no key '{name}'{nearest(name, known)}; --help lists them"

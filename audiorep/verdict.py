@@ -75,7 +75,7 @@ def judge(
         cfg.seed,
     )
     beside, scores = mel_baseline(cfg, corpus, known, said)
-    metrics = {**found.metrics, **beside}
+    metrics = {**found.metrics, **beside, **corpus.split.metrics}
     for name, other in (others or {}).items():
         metrics |= scores_of(cfg, corpus, known, other, pooling, name)
     if scores:

@@ -364,6 +364,7 @@ def test_recordings_without_labels_train_and_are_not_scored(toy_corpus, tmp_path
         (["pretrain", "corpus=x", "trainer.max_stepz=5"], "did you mean 'trainer.max_steps'"),
         (["pretrain", "corpus=x", "objective=simcrl"], "did you mean 'simclr'"),
         (["pretrain", "corpus=x", "objectiv=simclr"], "did you mean 'objective'"),
+        (["pretrain", "corpus=x", "objective.loss={of: 1}"], "to add it, say +objective.loss.of=VALUE"),
         (["pretrain", "corpus"], "no key=value"),
         (["pretrain"], "needs corpus="),
         (["pretrain", "corpus=nowhere.csv"], "corpus=nowhere.csv: no such file or folder"),

@@ -109,7 +109,7 @@ def test_a_block_larger_than_what_is_visible_becomes_smaller_and_stays_whole():
 
 
 @pytest.mark.parametrize("grid", [(4, 12), (8, 64), (5, 7)], ids=str)
-def test_targets_are_blocks_of_the_scale_and_the_context_is_outside_of_them_but_inside_its_own(grid):
+def test_targets_are_blocks_of_one_size_and_of_the_scale(grid):
     rows, columns = grid
     tokens = rows * columns
     sizes = set()
@@ -124,6 +124,15 @@ def test_targets_are_blocks_of_the_scale_and_the_context_is_outside_of_them_but_
         assert 0.1 <= parts.hidden.shape[2] / tokens <= 0.25
         assert parts.visible.shape[1] >= 0.15 * tokens
     assert len(sizes) > 1
+
+
+def test_visible_patches_lie_within_a_context_block_at_any_place():
+    parts = drawn(MultiBlock(targets=1, scale=(0.1, 0.1), context=(0.3, 0.3), least=0.01), (8, 16), count=400)
+    row, column = parts.visible // 16, parts.visible % 16
+    height, width = row.amax(1) - row.amin(1) + 1, column.amax(1) - column.amin(1) + 1
+    assert height.max() == 4 and width.max() == 10  # 0.3 of 8 x 16, to whole patches
+    assert parts.visible.shape[1] >= 40 - 13  # a target takes 13 of them at most
+    assert set(row.amin(1).tolist()) >= set(range(5)) and set(column.amin(1).tolist()) >= set(range(7))
 
 
 def test_without_overlap_or_luck_enough_stays_visible_and_a_target_too_many_repeats_another():

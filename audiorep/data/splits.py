@@ -19,6 +19,11 @@ class Split:
     leaking: tuple[str, ...] = ()
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """``split/leaking_groups``: how many groups stand on both sides; nothing where nothing is held out."""
+        return {"split/leaking_groups": float(len(self.leaking))} if len(self.test) else {}
+
+    @property
     def leak_report(self) -> str | None:
         """One sentence, or None where the sides share no group."""
         if not self.leaking:

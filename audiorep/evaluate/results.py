@@ -104,7 +104,8 @@ def results(
     at .5 where it has none. ``test/ece``, ``test/ece_uncalibrated``, ``test/rows``, ``calibration/temperature``,
     ``calibration/rows``. And by class, see `by_class` and `at_thresholds`: ``test/ap/CLASS``, ``test/auroc/CLASS``,
     ``test/recall/CLASS``, ``test/count/CLASS``, ``test/precision_at_threshold/CLASS``,
-    ``test/recall_at_threshold/CLASS``, ``test/false_positives_per_hour/CLASS``, their sum, ``test/background_hours``.
+    ``test/recall_at_threshold/CLASS``, ``test/false_positives_per_hour/CLASS``, their sum, ``test/background_hours``; where a
+    row has one label, ``test/confusion/TRUTH/SAID``, the calls of one class that are named another, where there are some.
 
     Args:
         calibration: rows that were neither trained on nor tested on; None: temperature 1 and no thresholds.
@@ -120,6 +121,7 @@ def results(
     reliabilities = reliability(raw, test.truth), reliability(p, test.truth)
     cut = np.array([found["threshold"] for found in chosen.values()], float)  # NaN for None
     said = Predictions(test.truth[known], p[known], test.group[known])
+    confused = None if multilabel else confusion(said)
     metrics = {
         **(overall(said, cut, resamples, seed) if known.any() else {}),
         "test/ece": reliabilities[1].error,
@@ -129,6 +131,7 @@ def results(
         "calibration/rows": float(calibration.labelled.sum()) if calibration else 0.0,
         **(by_class(said, classes) if known.any() else {}),
         **at_thresholds(p, test, cut, classes),
+        **({} if confused is None else counts_of(confused, classes)),
     }
     return Results(
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
@@ -139,7 +142,7 @@ def results(
             "background": 0 if calibration is None else int(calibration.background.sum()),
             "classes": chosen,
         },
-        confusion=None if multilabel else confusion(said),
+        confusion=confused,
         uncalibrated=reliabilities[0],
         calibrated=reliabilities[1],
         classes=list(classes),
@@ -220,6 +223,14 @@ def overall(said: Predictions, cut: Float[np.ndarray, " c"], resamples: int, see
     more = {"macro_f1": partial(macro_f1_at, threshold=np.where(np.isnan(cut), 0.5, cut))} if said.multilabel else {}
     scores = score_with_interval(said, resamples, seed, more)
     return {f"test/{name}": value for name, value in scores.items()}
+
+
+def counts_of(confused: Int[np.ndarray, "c c"], classes: Sequence[str]) -> dict[str, float]:
+    """``test/confusion/TRUTH/SAID``: what a confusion matrix holds, without its zeros."""
+    return {
+        f"test/confusion/{classes[truth]}/{classes[said]}": float(confused[truth, said])
+        for truth, said in np.argwhere(confused).tolist()
+    }
 
 
 def is_overall(name: str) -> bool:

@@ -87,7 +87,8 @@ def digest_in(grid: Grid) -> Any:
         config = out / "config.json"
         spent = {"cpu_seconds": read_json(config)["training"]["cpu_seconds"]} if config.exists() else {}
         (out / "model.safetensors").unlink(missing_ok=True)
-        kept = {name: round(v, 5) for name, v in metrics.items() if is_overall(name.removeprefix("mel/"))}
+        overall = (name for name in metrics if is_overall(name.removeprefix("mel/").removeprefix("peer/")))
+        kept = {name: round(metrics[name], 5) for name in overall}
         return {"metrics": kept, **spent}
 
     return digest

@@ -117,6 +117,7 @@ def report_and_score(
     for warning in shortcuts.warnings:
         log.warning("%s", warning)
     metrics, notes = metrics | shortcuts.metrics | dict(task or {}), [*notes, *shortcuts.warnings]
+    metrics = metrics | corpus.split.metrics if metrics else metrics
     write_json(out / "metrics.json", metrics)
     steps = next_steps(cfg, out)
     report = make_report(cfg, corpus, info, windows, model, views, embedded, metrics, notes, curves, steps)

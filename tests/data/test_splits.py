@@ -102,11 +102,13 @@ def test_a_split_by_column_tests_the_rows_with_the_values_named_and_reports_leak
     both = set(frame["group"].iloc[split.test]) & set(frame["group"].iloc[split.train])
     assert both and set(split.leaking) == both
     assert split.leak_report is not None and f"{len(both)} group(s)" in split.leak_report
+    assert split.metrics == {"split/leaking_groups": len(both)}
 
 
 def test_a_split_by_column_that_keeps_groups_together_reports_no_leak():
     frame = pd.DataFrame({"label": "x", "group": list("aabbcc"), "fold": [1, 1, 2, 2, 3, 3]})
     split = make_split(frame, column="fold", test=[2])
+    assert split.metrics == {"split/leaking_groups": 0.0}
     assert split.test.tolist() == [2, 3] and split.leak_report is None
     assert make_split(frame, column="fold", test="3").test.tolist() == [4, 5]
 

@@ -62,6 +62,8 @@ def test_the_figures_of_a_single_label_equal_scikit_learn():
     assert (m["test/rows"], m["calibration/rows"]) == (350, 350)
     assert found.confusion is not None
     np.testing.assert_array_equal(found.confusion, sk.confusion_matrix(truth, predicted))
+    for i, j in np.ndindex(found.confusion.shape):
+        assert m.get(f"test/confusion/{NAMES[i]}/{NAMES[j]}", 0.0) == ((truth == i) & (predicted == j)).sum()
     assert all(np.isfinite(value) for value in m.values())
 
 
@@ -210,7 +212,8 @@ def test_a_class_that_the_test_side_lacks_has_no_figures_of_its_own(multilabel):
         missing = ["tit"]
     found = results(test, held, NAMES, 0.7, resamples=20)
     own = [name for name in found.metrics if name.endswith(tuple(f"/{name}" for name in missing))]
-    assert all(name.startswith("test/false_positives_per_hour/") for name in own)
+    assert all(name.startswith(("test/false_positives_per_hour/", "test/confusion/")) for name in own)
+    assert not [name for name in found.metrics if name.startswith("test/confusion/tit/")]
     assert any(note.endswith(f"nothing is said of: {', '.join(missing)}.") for note in found.notes)
     assert "test/ap/owl" in found.metrics and 0 < found.metrics["test/cmap/low"] <= found.metrics["test/cmap"]
 

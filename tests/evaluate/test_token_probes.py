@@ -156,7 +156,7 @@ def test_attentive_pooling_is_pytorchs_multi_head_attention(few):
 def test_an_attentive_probe_starts_out_as_a_probe_of_the_mean(few):
     tokens, there = few
     probe = Attentive(8, 5, torch.Generator().manual_seed(0)).double()
-    nn.init.normal_(probe.weight)
+    nn.init.normal_(probe.weight, generator=torch.Generator().manual_seed(1))
     mean = torch.stack([row[kept].mean(0) for row, kept in zip(tokens, there, strict=True)])
     torch.testing.assert_close(probe(tokens, there), mean @ probe.weight.T, rtol=0.1, atol=0.1)
 
@@ -190,6 +190,23 @@ def test_prototypes_of_a_class_are_kept_apart():
     alike = torch.ones(1, 2, 3, requires_grad=True)
     spread(alike).backward()
     assert alike.grad.isfinite().all()
+
+
+class Mute(Prototypical):
+    """Its scores say nothing of its prototypes, so that their penalty alone trains them."""
+
+    def forward(self, tokens: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        return self.bias.expand(len(tokens), -1)
+
+
+def test_training_moves_the_prototypes_of_a_class_apart():
+    tokens, truth = needles(rows=40)
+    probe = Mute(tokens.dim, 4, torch.Generator().manual_seed(0), each=5)
+    before = probe.penalty()
+    assert torch.equal(before, spread(probe.prototypes))
+    rows = np.arange(40)
+    probe_scores(lambda *_: probe, tokens, rows, truth, rows, 4, Fitting(steps=20, lr=0.03))
+    assert probe.penalty() < 0.5 * before
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -198,6 +198,17 @@ def test_targets_of_patches_are_balanced_over_all_views():
     torch.testing.assert_close(targets.mean(0), torch.full((16,), 1 / 16), rtol=0.02, atol=0.0)
 
 
+def test_a_step_moves_both_centres_towards_the_mean_of_what_the_teacher_said_of_all_views():
+    objective = made(assign=Centring)
+    _, teacher = seen_by(objective, views(0)["global"], generator(0))
+    objective(views(0), batch(), generator(0))
+    objective.after_step(0.5)
+    for name, assign in {"image": objective.assign_image, "patch": objective.assign_patch}.items():
+        wanted = 0.1 * torch.cat([getattr(out, name) for out in teacher]).mean(0)
+        torch.testing.assert_close(assign.mean, wanted, msg=lambda m, name=name: f"{name}: {m}")
+        assert float(assign.mean.abs().amax()) > 1e-3 and float(assign.progress) == 0.5
+
+
 # ------------------------------------------------------------- what is refused
 
 

@@ -57,10 +57,10 @@ def targets_loop(
     seen = parts.hidden.flatten(1) if method == "m2d" else ALL.expand(len(spec), -1)
     with torch.no_grad():
         taught = [objective.teacher.network(one[None], keep=kept[None]) for one, kept in zip(spec, seen, strict=True)]
-    depth = 2 if method == "eat" else 1
-    levels = [[f.layers[-k - 1] for f in taught] for k in range(2)] if method == "eat" else [[f.tokens for f in taught]]
+    top = 0 if objective.layers is None else min(objective.layers, 2)
+    levels = [[f.layers[-1 - k] for f in taught] for k in range(top)] or [[f.tokens for f in taught]]
     how, patch = objective.normalise, seen.flatten()
-    flat = sum(normalised(how, torch.cat([x[0] for x in level]), patch) for level in levels) / depth
+    flat = sum(normalised(how, torch.cat([x[0] for x in level]), patch) for level in levels) / len(levels)
     rows = flat.view(*seen.shape, -1)
     return [{int(k): row for k, row in zip(kept, of_one, strict=True)} for kept, of_one in zip(seen, rows, strict=True)]
 
@@ -82,12 +82,19 @@ def wanted_loss(objective: LatentMasking, method: str, spec: torch.Tensor, masks
 
 
 @pytest.mark.parametrize(
-    ("method", "how"),
-    [("ijepa", over_batch), ("eat", per_token), ("m2d", per_token), ("eat", per_patch), ("m2d", per_patch)],
+    ("method", "how", "layers"),
+    [
+        ("ijepa", over_batch, None),
+        ("m2d", per_token, None),
+        ("m2d", per_patch, None),
+        ("eat", per_token, 12),
+        ("eat", per_patch, 12),
+        ("eat", per_patch, 1),
+    ],
 )
-def test_loss_and_gradients_equal_a_float64_loop_in_which_targets_are_numbers(method, how):
+def test_loss_and_gradients_equal_a_float64_loop_in_which_targets_are_numbers(method, how, layers):
     objective = build(method).double()
-    objective.normalise = how
+    objective.normalise, objective.layers = how, layers
     with torch.no_grad():  # a teacher that is not the student
         for parameter in objective.teacher.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(3), dtype=torch.float64))

@@ -1,5 +1,7 @@
 """Masked multimodal modelling: the terms against loops, who sees what, how words are swapped, and what it must show."""
 
+import copy
+
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -13,11 +15,12 @@ from audiorep.encoders.cnn import SmallCnn
 from audiorep.encoders.text import word_sets
 from audiorep.encoders.vit import Vit
 from audiorep.errors import AudiorepError
+from audiorep.masks import Parts
 from audiorep.objectives import multimodal
 from audiorep.objectives.base import Setting
 from audiorep.objectives.masked import patchify
-from audiorep.objectives.multimodal import draw_annotated, swap_words
-from audiorep.types import generator
+from audiorep.objectives.multimodal import CoBlock, draw_annotated, swap_words
+from audiorep.types import Features, generator
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,36 @@ def test_each_stream_looks_at_the_other_and_neither_at_padding(objective):
         same_sound, same_text = objective.meet(heard, longer)
     torch.testing.assert_close(sound, same_sound)
     torch.testing.assert_close(text[:, :3], same_text[:, :3])
+
+
+def test_in_a_layer_each_stream_reads_the_other_as_it_was_before_that_layer():
+    """So what one stream reads of the other changes that stream alone; the other learns of it in the next layer."""
+    torch.manual_seed(0)
+    block = CoBlock(8, 2)
+    given = torch.randn(2, 5, 8), torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)
+    for name, same in {"sound_from_text": [False, True], "text_from_sound": [True, False]}.items():
+        changed = copy.deepcopy(block)
+        torch.nn.init.normal_(getattr(changed, name).attention.kv.weight)
+        assert [torch.equal(a, b) for a, b in zip(changed(*given), block(*given), strict=True)] == same
+
+
+def test_hidden_patches_are_told_apart_by_their_places_and_depend_on_those_of_the_visible_ones():
+    """The encoder says the same of every patch here, so that nothing but `listen` can tell their places."""
+    objective = build("multimodal_masked").eval()
+    objective.encoder.register_forward_hook(
+        lambda module, args, out: Features(torch.ones_like(out.pooled), torch.ones_like(out.tokens))
+    )
+    spec, tokens = views(0)["global"][0][:1], batch()["tokens"][:1]
+
+    def predicted(*visible: int) -> torch.Tensor:
+        parts = Parts(torch.tensor([visible]), torch.tensor([[[1, 4, 6, 11]]]))
+        return objective.name_patch(objective.meet(objective.listen(spec, parts), tokens)[0])[0, 1 + len(visible) :]
+
+    with torch.no_grad():
+        first = predicted(0, 5, 9)
+        assert first.shape == (4, 64) and torch.pdist(first).min() > 1e-3
+        assert (first - predicted(0, 5, 15)).abs().amax() > 1e-4
+        assert torch.pdist(objective.listen(spec)[0, 1:]).min() > 1e-3
 
 
 def test_a_batch_without_words_trains_on_patches_alone():

@@ -185,12 +185,13 @@ def test_noisy_and_clean_views_are_aligned():
     assert clean.shape == noisy.shape and (clean - noisy)[loud].abs().mean() < 0.05
 
 
-def test_codes_of_both_views_are_contrasted():
-    objective, made = build("cr_vae").eval(), views(0)
+def test_codes_that_are_drawn_of_both_views_are_contrasted():
+    objective, made, rng = build("cr_vae"), views(0), generator(0)
     terms = objective(made, batch(), generator(0))
-    means = [objective.encode(spec, generator(0)).mean for spec in made["global"]]
-    wanted = objective.contrast_weight * objective.contrast(*means)["contrast"]
+    codes = [objective.encode(spec, rng) for spec in made["global"]]
+    wanted = objective.contrast_weight * objective.contrast(*(code.drawn for code in codes))["contrast"]
     torch.testing.assert_close(terms["contrast"], wanted)
+    assert all((code.drawn - code.mean).std() > 0.1 for code in codes)
     assert set(terms) == {"reconstruction", "kl", "contrast"}
 
 

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.image import imread
 from omegaconf import OmegaConf
 
+from audiorep.study import sweep
 from audiorep.study.figure import draw
 from audiorep.study.markdown import three
-from audiorep.study.sweep import record
 from audiorep.study.tables import YARDSTICK, markdown, summarise
 
 CORPORA = OmegaConf.create(
@@ -74,8 +74,13 @@ def test_numbers_have_three_digits_and_no_leading_zero():
     assert [three(x) for x in (0.1234, 1.0, float("nan"))] == [".123", "1.000", ""]
 
 
-def test_a_sweep_leaves_a_table_and_marks_the_highest_rank(tmp_path, capsys):
-    record({"a": {"rankme": 10.0, "knn/accuracy": 0.5}, "b": {"rankme": 20.0, "knn/accuracy": 0.4}}, tmp_path)
+def test_a_sweep_leaves_a_table_and_marks_the_highest_rank(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(sweep.console, "print", shown.append)
+    ranks = {"a": 10.0, "b": 20.0, "c": 5.0}
+    sweep.record({run: {"rankme": rank, "knn/accuracy": 1.0 / rank} for run, rank in ranks.items()}, tmp_path)
     frame = pd.read_csv(tmp_path / "sweep.csv").set_index("run")
-    assert frame.loc["b", "rankme"] == 20.0 and set(frame.index) == {"a", "b"}
-    record({"a": {}}, tmp_path)  # a run without labels has no scores
+    assert frame.loc["b", "rankme"] == 20.0 and set(frame.index) == {"a", "b", "c"}
+    assert [row.style for row in shown[0].rows] == [None, "bold", None]
+    sweep.record({"a": {}}, tmp_path)  # a run without labels has no scores
+    assert [row.style for row in shown[1].rows] == [None]
