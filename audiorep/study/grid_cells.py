@@ -66,6 +66,13 @@ def cells_of(grid: Grid) -> Iterator[Cell]:
                 yield cell(grid, str(name), corpus, str(budget), int(fold), int(seed), str(method), settings)
 
 
+def labels_of(budget: str) -> list[str]:
+    """What says how many labels may be known: ``all``, so many of a class, or a part of them (``5%``; of `train` alone)."""
+    if budget == "all":
+        return []
+    return [f"label_fraction={float(budget[:-1]) / 100:g}" if budget.endswith("%") else f"labels_per_class={budget}"]
+
+
 def takes(settings: Any, budget: str, place: int) -> bool:
     """Whether a method has cells with this budget, the `place`-th of its corpus: all, or what `budgets` names."""
     named = settings.get("budgets")
@@ -81,7 +88,7 @@ def cell(
     starts_from = f"{name},{start},{fold}" if start else None
 
     def command(root: Path, scratch: Path) -> list[str]:
-        labels = [] if budget == "all" or verb == "evaluate" else [f"labels_per_class={budget}"]
+        labels = [] if verb == "evaluate" else labels_of(budget)
         init = [quoted(f"{settings.get('starts_as', 'init')}={scratch / starts_from}")] if starts_from else []
         split = f"{corpus.folds[fold]} {corpus.overrides}"
         own = [quoted(f"train={split} {settings.get('train', '')}")] if verb == "run" else words(split)

@@ -34,7 +34,12 @@ def summarise(grid: Grid, entries: Mapping[str, Entry]) -> pd.DataFrame:
 
 def by_size(budgets: Iterable[Any]) -> list[Any]:
     """Budgets from the smallest on, all labels last; a recipe may name the one that counts first."""
-    return sorted(budgets, key=lambda budget: float(budget) if str(budget).isdigit() else float("inf"))
+
+    def size(budget: Any) -> float:
+        number = str(budget).removesuffix("%")
+        return float(number) if number.isdigit() else float("inf")
+
+    return sorted(budgets, key=size)
 
 
 def rows_of(grid: Grid, here: Sequence[Entry]) -> Iterator[dict[str, Any]]:

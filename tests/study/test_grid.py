@@ -12,7 +12,7 @@ from audiorep.composing import compose, recipes
 from audiorep.errors import AudiorepError
 from audiorep.evaluate.metrics import Predictions, balanced_accuracy
 from audiorep.study.grid import check, study
-from audiorep.study.grid_cells import Grid, cells_of, pretraining
+from audiorep.study.grid_cells import Grid, cells_of, labels_of, pretraining
 from audiorep.study.grid_table import by_size, difference
 
 GRIDS = sorted(p.parent.name for p in recipes().glob("*/recipe.yaml") if "study.grid" in p.read_text(encoding="utf-8"))
@@ -62,7 +62,11 @@ def test_a_method_gets_cells_with_the_budgets_that_it_names(tmp_path):
 
 def test_budgets_are_shown_from_the_smallest_on_and_all_labels_last():
     assert by_size(["5", "1", "10", "all", "2"]) == ["1", "2", "5", "10", "all"]
-    assert by_size([50, 5]) == [5, 50]
+    assert by_size([50, 5]) == [5, 50] and by_size(["10%", "all", "1%"]) == ["1%", "10%", "all"]
+
+
+def test_a_budget_is_a_number_a_class_or_a_part_of_all_labels():
+    assert [labels_of(b) for b in ("all", "5", "5%")] == [[], ["labels_per_class=5"], ["label_fraction=0.05"]]
 
 
 def test_a_study_on_toys_fills_every_cell_of_its_grid(toy_corpus, tmp_path):
