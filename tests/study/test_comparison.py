@@ -38,7 +38,7 @@ def module_of(name: str) -> str:
 
 
 def of_another_study(name: str) -> bool:
-    return name == "weak_labels" or module_of(name) in OTHER_STUDIES
+    return name in ("weak_labels", "domain_adversarial_supervised") or module_of(name) in OTHER_STUDIES
 
 
 def test_the_recipe_names_every_objective_and_no_other():
