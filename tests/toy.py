@@ -128,7 +128,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
         return {"index": torch.empty(0, dtype=torch.int64), "failed": failed}
     batch: dict[str, Any] = {
         name: torch.as_tensor([item[name] for item in good])
-        for name in ("index", "group", "recording", "start", "domain")
+        for name in ("index", "group", "recording", "slot", "start", "domain")
     }
     batch["wave"] = torch.stack([item["wave"] for item in _one_dtype(good)])
     batch["valid"] = torch.stack([item["valid"] for item in good])

@@ -93,7 +93,7 @@ def test_one_yardstick_can_stand_beside(beside, pretrained, toy_corpus, tmp_path
     keys = [f"evaluation.beside=[{beside[0]}]", "evaluation.protocol=[knn]", *TINY[-2:]]
     assert run("evaluate", f"model={pretrained}", f"corpus={toy_corpus}", f"out={tmp_path / 'one'}", *keys) == 0
     metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
-    assert {name.split("/")[0] for name in metrics} == {"knn", *beside}
+    assert {name.split("/")[0] for name in metrics} == {"knn", *beside, "split"}
 
 
 @pytest.mark.parametrize(
