@@ -27,7 +27,7 @@ class InMemory(torch.utils.data.Dataset):
         wave = torch.from_numpy(tone(item[0] % 4, item[0]))
         return {
             "wave": wave, "valid": torch.ones(len(wave), dtype=torch.bool), "label": torch.tensor(item[0] % 4),
-            "index": item[0], "group": item[0] % 3, "recording": item[0], "start": 0,
+            "index": item[0], "group": item[0] % 3, "recording": item[0], "slot": item[0], "start": 0,
             "domain": 0, "tokens": torch.zeros(1, dtype=torch.int64),
         }  # fmt: skip
 

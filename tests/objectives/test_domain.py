@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from audiorep.augment.spec import Fader, RandomResizeCrop
 from audiorep.build import domain_codes
+from audiorep.classifier import Classifier
 from audiorep.composing import compose
 from audiorep.compress import Compress
 from audiorep.data.demo import CALLS, SITES, make_world, write_clip
@@ -40,6 +41,7 @@ from audiorep.objectives.domain import (
 from audiorep.objectives.metric import relate
 from audiorep.objectives.positives import ByAugmentation, ByLabel
 from audiorep.objectives.positives_domain import ByDomain
+from audiorep.pooling import LogMeanExp, Pooling
 from audiorep.types import generator
 from audiorep.views import Branch, Views
 
@@ -152,22 +154,23 @@ class Asked(Objective):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)
         self.asked: list[str] = []
+        self.first, self.second = Classifier(encoder, 2), Classifier(encoder, 2)
 
     @property
     def uses_labels(self) -> bool:
         return True
 
     @property
-    def classifier(self) -> str:
-        return "its own"
+    def classifier(self) -> Classifier:
+        return self.first
 
     @property
-    def beside(self) -> dict[str, str]:
-        return {"peer": "another"}
+    def beside(self) -> dict[str, Classifier]:
+        return {"peer": self.second}
 
     @property
-    def pooling(self) -> str:
-        return "noisy-or"
+    def pooling(self) -> Pooling:
+        return LogMeanExp(5.0)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -200,8 +203,8 @@ def test_the_base_is_asked_for_all_that_is_its_own():
     assert objective.base.asked == ["before 2", "after 0.5"] and float(objective.progress) == 0.5
     assert objective.uses_labels and not build("domain_adversarial").uses_labels
     assert objective.measure([], generator(0)) == {"accuracy": 0.5} and objective.partition().tolist() == [0, 1, 2]
-    assert list(objective.parameter_groups()) == ["other"] and objective.classifier == "its own"
-    assert objective.beside == {"peer": "another"} and objective.pooling == "noisy-or"
+    assert list(objective.parameter_groups()) == ["other"] and objective.classifier is objective.base.first
+    assert objective.beside == {"peer": objective.base.second} and isinstance(objective.pooling, LogMeanExp)
     assert objective.facts == {"teacher_licence": "CC BY-NC-SA 4.0"} and objective.watched() == {"counted": 0.25}
 
 
