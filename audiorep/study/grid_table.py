@@ -139,7 +139,8 @@ def markdown(grid: Grid, table: pd.DataFrame) -> str:
         lines += [f"## {name}", "", str(grid.cfg.corpora[name].what), ""]
         for budget in dict.fromkeys(table[table.corpus == name].budget):
             part = table[(table.corpus == name) & (table.budget == budget)]
-            what = "All labels" if budget == "all" else f"{budget} label(s) a class"
+            some = f"{budget} of the labels" if str(budget).endswith("%") else f"{budget} label(s) a class"
+            what = "All labels" if budget == "all" else some
             names = ["method", "cells", judge, "worst", "macro F1", "cmAP", "ECE", f"minus {grid.cfg.against}", "CPU s"]
             lines += [f"{what}:", "", *head(names)]
             for _, row in part.iterrows():
