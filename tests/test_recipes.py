@@ -1,15 +1,19 @@
 """The recipes in rounds, each from end to end on a toy corpus: by one command, again without work, and refused rightly."""
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from audiorep.cli import main
 from audiorep.errors import AudiorepError
+from audiorep.files import write_text
 from audiorep.model import load_model
 from audiorep.overrides import words
+from audiorep.procedures import common
 
 QUICK = "split.folds=3 data.batch_size=16 trainer.max_steps=3 logger=none"
 
@@ -98,6 +102,31 @@ def test_guesses_stay_on_the_training_side_and_true_test_labels_are_never_learne
     assert row["kept"] == train.sum() - 16
     guessed = train & (before.label == "")
     assert row["kept_accuracy"] == pytest.approx((after.label[guessed] == truth[guessed]).mean())
+
+
+def test_a_budget_is_spent_once_however_many_stages_there_are(monkeypatch, tmp_path):
+    seen: list[str] = []
+    spent = ("label_fraction=0.25", "labels.least=3", "calibration.column=side", "calibration.rows=[c]", "split.fold=1")
+    task = SimpleNamespace(
+        out=tmp_path, seed=0, overrides=(*spent, "optimizer.lr=0.01"), known=SimpleNamespace(classes=["a"])
+    )
+    monkeypatch.setattr(common, "write_manifest", lambda task, labels, draws, path: write_text(path, "label"))
+    monkeypatch.setattr(common, "run_stage", lambda verb, overrides, out, of: seen.extend(overrides))
+    monkeypatch.setattr(common, "read_answers", lambda folder, classes: np.ones((1, 1)))
+    (tmp_path / "round_0").mkdir()
+    common.Network(task)(np.zeros(1, int), np.ones(1, int), "round_0")
+    assert "optimizer.lr=0.01" in seen and not set(seen) & set(spent)
+    assert [text.split("=")[1] for text in seen if text.startswith("calibration.column")] == [common.SIDE]
+
+
+def test_a_round_without_a_guess_that_is_sure_says_so(asked, tmp_path, capsys):
+    keys = ["threshold=0.999999999999", "rounds=1", "classifier=false", f"out={tmp_path / 'out'}"]
+    assert run("pseudo_label_rounds", *asked, *keys) == 0
+    assert [row["kept"] for row in rounds(tmp_path / "out")] == [0.0, 0.0]
+    assert (
+        "round 1: no guess was surer than threshold=0.999999999999, so it learned from the given labels alone"
+        in capsys.readouterr().err
+    )
 
 
 def test_another_task_in_the_same_folder_is_refused(asked, tmp_path, capsys):

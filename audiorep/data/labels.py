@@ -20,7 +20,7 @@ def frequent(labels: Sequence[str], least: int, multilabel: bool = False) -> tup
 
     Where a row may have several labels, rows that say that a class is absent do not count.
     """
-    rows = Counter(name for label in labels for name in ((split_label(label)) if multilabel else [label]))
+    rows = Counter(name for label in labels for name in (split_label(label) if multilabel else [label]))
     names = classes_of(labels, multilabel)
     return [n for n in names if rows[n] >= least], {n: rows[n] for n in names if rows[n] < least}
 

@@ -81,9 +81,7 @@ class SemiSupervised(Objective):
         self.mask, self.distance, self.alpha, self.dropout = mask, distance, alpha, dropout
         self.view, self.target_view, self.label_view = view, target_view, label_view
         self.register_buffer("progress", torch.zeros(()))
-        self.register_buffer(
-            "counted", torch.zeros(2)
-        )  # unlabelled targets that counted, and all, since the epoch began
+        self.register_buffer("counted", torch.zeros(2))  # unlabelled targets since the epoch began: sure ones, and all
         self.latest = torch.zeros(())
         self.in_vain = 0  # passes in a row in which no target counted
 

@@ -77,7 +77,7 @@ def pseudo_label_rounds(cfg: DictConfig) -> None:
         rows.append({"round": done.number, **guessed(task, done.labels), **judged(task, done.p)})
         if done.number and not rows[-1]["kept"]:
             log.warning(
-                "round %d: no guess was surer than threshold=%g, so it learned from the given labels alone; lower threshold",
+                "round %d: no guess was surer than threshold=%s, so it learned from the given labels alone; lower threshold",
                 done.number,
                 cfg.threshold,
             )
