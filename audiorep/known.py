@@ -7,7 +7,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from audiorep import build
-from audiorep.data.budget import hold_out, members, spend, with_errors
+from audiorep.data.budget import deal, hold_out, members, spend, with_errors
 from audiorep.data.sampler import has_label
 from audiorep.errors import AudiorepError
 
@@ -49,12 +49,18 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
     )
     notes = list(budget.notes)
     group = frame["group"].to_numpy(dtype=str)
-    fraction, least = (cfg.calibration.fraction if cfg.calibration.column is None else 0.0), cfg.calibration.least
-    fit_rows, held, reason = hold_out(budget.rows, corpus.truth, group, len(corpus.classes), fraction, least, int(seed))
+    labelled = budget.rows, corpus.truth, group, len(corpus.classes)
     if cfg.calibration.column is not None:
-        held = named if has_label(corpus.truth[named]).any() else named[:0]
-    elif reason:
-        log.info("nothing is held out to calibrate: %s", reason)
+        fit_rows, held = budget.rows, named if has_label(corpus.truth[named]).any() else named[:0]
+    elif cfg.calibration.answers is not None:
+        fit_rows, held = budget.rows, named[:0]
+    elif cfg.calibration.folds is not None:
+        inside = deal(*labelled, cfg.calibration.folds, int(seed)) == cfg.calibration.fold
+        fit_rows, held = budget.rows[~inside], budget.rows[inside]
+    else:
+        fit_rows, held, reason = hold_out(*labelled, cfg.calibration.fraction, cfg.calibration.least, int(seed))
+        if reason:
+            log.info("nothing is held out to calibrate: %s", reason)
     present = members(corpus.truth, len(corpus.classes))
     taught = present[fit_rows].any(0)
     if corpus.truth.ndim == 2:

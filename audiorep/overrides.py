@@ -9,7 +9,7 @@ from audiorep.errors import AudiorepError
 PATHS = frozenset({
     "corpus", "recordings", "annotations", "out", "mirror", "model", "init", "golden", "data", "journal", "embeddings",
     "detections", "times", "thresholds", "store", "encoder.weights", "encoder.architecture", "teacher.model", "query",
-    "novel_to", "index", "data.store",
+    "novel_to", "index", "data.store", "calibration.answers",
 })  # fmt: skip
 """Keys whose values are paths, or addresses of databases."""
 

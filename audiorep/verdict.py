@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from audiorep import build
 from audiorep.batch_size import batch_size
 from audiorep.console import console, progress_bar
 from audiorep.data.sampler import has_label
+from audiorep.errors import AudiorepError
 from audiorep.evaluate.embedding import Embedded
 from audiorep.evaluate.metrics import Predictions, score_with_interval
 from audiorep.evaluate.pieces import undecoded
@@ -36,6 +38,9 @@ log = logging.getLogger(__name__)
 
 ANSWERS = "answers.npz"
 """What was said of every row, in a classifier's folder."""
+
+HELD = 2
+"""The side of rows that calibrate, in these answers."""
 
 MOST_SHOWN = 30
 """Thresholds on the terminal; `thresholds.json` holds all."""
@@ -64,7 +69,15 @@ def judge(
     if not said.known.all():
         notes.append(undecoded(int((~said.known).sum()), said.failed))
         log.warning("%s", notes[-1])
-    test, calibration = (answers(cfg, corpus, known, said, rows) for rows in (corpus.split.test, known.calibration))
+    test = answers(cfg, corpus, known, said, corpus.split.test)
+    if cfg.calibration.answers is None:
+        calibration = answers(cfg, corpus, known, said, known.calibration)
+    else:
+        calibration = of_folds(cfg, corpus, known, said)
+        notes.append(
+            f"Temperature and thresholds were chosen on what classifiers that were each trained without a part of the labels "
+            f"say of that part, {len(calibration.truth)} rows in all; this one learned from all labels."
+        )
     asked = cfg.evaluation.settings
     found = results(
         test,
@@ -128,7 +141,7 @@ def scores_of(
 def packed(corpus: build.Corpus, known: Known, said: Said) -> bytes:
     """What was said of every row: logits [n c], truth, side (0 training, 1 test, 2 calibration) and classes, as `.npz`."""
     side = np.zeros(len(said.known), np.int8)
-    side[corpus.split.test], side[known.calibration] = 1, 2
+    side[corpus.split.test], side[known.calibration] = 1, HELD
     memory = io.BytesIO()
     np.savez_compressed(memory, logits=said.logits, truth=known.truth, side=side, classes=np.array(known.classes))
     return memory.getvalue()
@@ -143,6 +156,39 @@ def answers(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said, row
         quiet = quiet | (known.truth[rows] == 0).all(1)
     seconds = (frame["end_s"] - frame["start_s"]).to_numpy(float)
     return Answers(said.logits[rows], known.truth[rows], frame["group"].to_numpy(dtype=str), seconds, quiet)
+
+
+def of_folds(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said) -> Answers:
+    """What each of the classifiers in ``calibration.answers/fold_*`` said of the rows that were kept from it.
+
+    Raises:
+        AudiorepError: there are none, or they answered about other rows, classes or sides.
+    """
+    logits = np.full_like(said.logits, np.nan)
+    folders = sorted(Path(str(cfg.calibration.answers)).glob("fold_*"))
+    if not folders:
+        raise AudiorepError(
+            f"calibration.answers={cfg.calibration.answers} holds no fold_*: audiorep run cross_calibration makes them"
+        )
+    for folder in folders:
+        path = folder / ANSWERS
+        if not path.exists():
+            raise AudiorepError(f"{path} is not there: {folder} was not trained to its end")
+        with np.load(path, allow_pickle=False) as file:
+            told, side, classes = file["logits"], file["side"], file["classes"].tolist()
+        held = side == HELD
+        if (
+            len(told) != len(logits)
+            or classes != known.classes
+            or np.isin(np.flatnonzero(held), corpus.split.test).any()
+        ):
+            raise AudiorepError(
+                f"{path} answers about other rows or classes than this training has: train all of them on the same corpus, "
+                "with the same split, labels and seed"
+            )
+        logits[held] = told[held]
+    heard = ~np.isnan(logits).any(1)
+    return answers(cfg, corpus, known, replace(said, logits=logits, known=heard), np.flatnonzero(heard))
 
 
 def sides_of(corpus: build.Corpus, known: Known, said: Said) -> Sides:

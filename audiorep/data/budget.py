@@ -122,6 +122,41 @@ def hold_out(
     return rows[~held], rows[held], ""
 
 
+def deal(
+    rows: Rows, truth: np.ndarray, group: np.ndarray, classes: int, folds: int, seed: int = 0
+) -> Int[np.ndarray, " k"]:
+    """The fold in which each labelled row is held out: groups are whole, and each fold has its part of every class.
+
+    Groups are dealt out by size, the largest first and equals in random order, each to the fold in which its classes are
+    rarest: to the k that minimises ``sum_c load[k, c] share[c]``, with the parts of all labels of class c that this fold and
+    this group have; where rows have several labels, known absences count as classes too. With fewer groups than folds rows
+    are dealt out one by one. A group is in no fold, -1, where holding it out would leave a class without a label.
+
+    Raises:
+        AudiorepError: fewer than two folds.
+    """
+    if folds < 2:
+        raise AudiorepError(f"calibration.folds={folds}: at least 2 are needed")
+    names, unit = np.unique(group[rows], return_inverse=True)
+    if len(names) < folds:
+        unit = np.arange(len(rows))
+    told = members(truth[rows], classes)
+    if truth.ndim == 2:
+        told = np.column_stack([told, truth[rows] == 0])
+    share = np.zeros((int(unit.max(initial=-1)) + 1, told.shape[1]))
+    np.add.at(share, unit, told)
+    share /= np.maximum(share.sum(0), 1.0)
+    order = np.random.default_rng([seed, 15]).permutation(len(share))
+    order = order[np.argsort(-np.bincount(unit)[order], kind="stable")]
+    load, fold = np.zeros((folds, told.shape[1])), np.zeros(len(share), int)
+    for u in order:
+        fold[u] = np.argmin(load @ share[u] + 1e-6 * load.sum(1))
+        load[fold[u]] += share[u]
+    alone = (load > 1.0 - 1e-9).any(0)
+    fold[(share[:, alone] > 0).any(1)] = -1
+    return fold[unit]
+
+
 def with_errors(label: np.ndarray, part: float, seed: int) -> np.ndarray:
     """Labels of which a `part` is replaced by another class, all others alike likely: symmetric label noise, for studies.
 

@@ -93,6 +93,11 @@ class Frames:
         return replace(corpus, manifest=manifest, split=split, classes=self.classes, truth=present, notes=notes)
 
     def known(self, cfg: DictConfig, corpus: build.Corpus) -> Known:
+        if cfg.calibration.folds is not None or cfg.calibration.answers is not None:
+            raise AudiorepError(
+                "calibration.folds= and calibration.answers= deal out labelled calls, and objective=frames keeps back whole "
+                "recordings: use calibration.fraction="
+            )
         frame, train = corpus.manifest.frame, corpus.split.train
         taught = corpus.truth[train].any(0)
         kept = np.flatnonzero(taught)

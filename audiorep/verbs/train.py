@@ -45,7 +45,8 @@ ALSO_LEFT = ("thresholds.json", ANSWERS)
 LICENCES = ("licence", "teacher_licence")
 """Facts of a model that hold for what is trained on it, too."""
 
-NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": False, "window.length_s": False}
+NUMBERS = {"labels_per_class": True, "labels_seed": True, "label_fraction": False, "window.length_s": False,
+           "calibration.folds": True, "calibration.fold": True}  # fmt: skip
 """Settings that may be left open and otherwise are numbers, and whether these are whole."""
 
 
@@ -174,6 +175,14 @@ def check_settings(cfg: DictConfig) -> None:
             raise AudiorepError(f"{name}={value}: a {'whole ' if whole else ''}number is needed")
     if not 0.0 < cfg.calibration.precision <= 1.0:
         raise AudiorepError(f"calibration.precision={cfg.calibration.precision} must lie in (0, 1]")
+    ways = [f"calibration.{way}" for way in ("column", "folds", "answers") if cfg.calibration[way] is not None]
+    if len(ways) > 1:
+        raise AudiorepError(f"{' and '.join(ways)} are several ways to say what calibrates: give one of them")
+    if cfg.calibration.folds is not None and not 0 <= cfg.calibration.fold < cfg.calibration.folds:
+        raise AudiorepError(
+            f"calibration.fold={cfg.calibration.fold} must lie between 0 and {cfg.calibration.folds - 1}, of "
+            f"calibration.folds={cfg.calibration.folds}"
+        )
     if getattr(get_class(cfg.objective._target_), "classifier", None) is Objective.classifier:
         raise no_classifier(cfg)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from audiorep.data.budget import hold_out, members, spend, with_errors
+from audiorep.data.budget import deal, hold_out, members, spend, with_errors
 from audiorep.errors import AudiorepError
 
 NAMES = ["a", "b", "c", "d"]
@@ -181,3 +181,64 @@ def test_wrong_labels_are_a_part_of_the_known_ones_each_another_class_and_seeded
             with_errors(label, bad, seed=0)
     with pytest.raises(AudiorepError, match="one label a row"):
         with_errors(np.zeros((3, 2), np.float32), 0.2, seed=0)
+
+
+# --------------------------------------------------------------------- deal
+
+
+def dealt_share(fold: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """[folds c] part of each class's labels in each fold."""
+    return np.stack([told[fold == k].sum(0) for k in range(fold.max() + 1)]) / told.sum(0)
+
+
+def test_each_fold_has_its_part_of_every_class_and_each_row_one_fold():
+    rows = ROWS[:33]
+    fold = deal(rows, TRUTH, np.arange(40).astype(str), 4, 3)
+    assert set(fold.tolist()) == {0, 1, 2}
+    counted = [[int((TRUTH[rows[fold == k]] == c).sum()) for c in range(3)] for k in range(3)]
+    for c, have in enumerate((20, 10, 3)):
+        held = [counted[k][c] for k in range(3)]
+        assert sum(held) == have and max(held) - min(held) <= 1
+
+
+def test_groups_are_dealt_out_whole():
+    rng = np.random.default_rng(0)
+    truth, group = rng.integers(0, 3, 300), rng.integers(0, 30, 300).astype(str)
+    fold = deal(np.arange(300), truth, group, 3, 5)
+    assert all(len(set(fold[group == name].tolist())) == 1 for name in set(group.tolist()))
+    assert (np.abs(dealt_share(fold, members(truth, 3)) - 0.2) < 0.1).all()
+
+
+def test_a_group_without_which_a_class_had_no_label_is_never_held_out():
+    truth = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    group = np.array(["x", "y", "z", "x", "y", "z", "only", "only"])
+    fold = deal(np.arange(8), truth, group, 3, 2)
+    assert fold[6:].tolist() == [-1, -1] and set(fold[:6].tolist()) == {0, 1}
+    for k in range(2):
+        assert set(truth[fold != k].tolist()) == {0, 1, 2}
+
+
+def test_with_fewer_groups_than_folds_rows_are_dealt_out():
+    truth = np.repeat([0, 1], 6)
+    fold = deal(np.arange(12), truth, np.array(["x"] * 12), 2, 3)
+    assert [np.bincount(fold[truth == c]).tolist() for c in range(2)] == [[2, 2, 2]] * 2
+
+
+def test_with_several_labels_a_row_known_absences_are_shared_out_too():
+    truth = np.full((24, 2), NAN)
+    truth[:12, 0], truth[12:18, 0], truth[:6, 1], truth[6:, 1] = 1.0, 0.0, 1.0, 0.0
+    fold = deal(np.arange(24), truth, np.arange(24).astype(str), 2, 3)
+    for value in (0.0, 1.0):
+        for c in range(2):
+            held = [int((truth[fold == k, c] == value).sum()) for k in range(3)]
+            assert max(held) - min(held) <= 2 and min(held) > 0
+
+
+def test_the_seed_deals():
+    given = ROWS[:33], TRUTH, np.arange(40).astype(str), 4, 3
+    assert (deal(*given, seed=1) == deal(*given, seed=1)).all() and (deal(*given, seed=1) != deal(*given, seed=2)).any()
+
+
+def test_one_fold_is_refused():
+    with pytest.raises(AudiorepError, match=r"calibration\.folds=1: at least 2"):
+        deal(ROWS[:33], TRUTH, np.arange(40), 4, 1)
