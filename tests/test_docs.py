@@ -142,6 +142,7 @@ EXTRA = {
         *STEPS, "calibration.least=5", "calibration.fraction=0.3", "calibration.precision=0.02",
         "evaluation.settings.resamples=5",
     ],
+    "run": [f"train=init=runs/encoder objective=fixmatch {' '.join(STEPS)} evaluation.settings.resamples=5", "folds=2"],
     "summarise": ["resamples=20"],
 }  # fmt: skip
 """What makes a command of the tutorial a matter of seconds."""
@@ -180,6 +181,7 @@ def walked(tmp_path_factory) -> Path:
 def test_the_tutorial_leaves_what_it_says(walked):
     for name in (
         "corpus.csv", "check.html", "runs/encoder/report.html", "runs/calls/thresholds.json", "runs/calls/report.html",
+        "runs/crossed/classifier/thresholds.json",
         "my_classifier/model.onnx", "my_classifier/README.md", "detections/detections.parquet", "summary/summary.html",
         "embeddings/embeddings.parquet", "hits/hits.html", "hits/hits.csv",
     ):  # fmt: skip
