@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from audiorep.cli import main
@@ -44,6 +45,7 @@ def test_each_label_is_kept_from_one_classifier_and_none_from_the_last(crossed):
         assert np.bincount(folds[fold]["truth"][rows], minlength=4).min() >= 1  # of every class
     assert card(crossed / "classifier")["labelled_rows"] == 36
     assert not (answers(crossed / "classifier")["side"] == 2).any()
+    assert "calibration_rows" not in card(crossed / "classifier") and "calibrated_on" in card(crossed / "classifier")
 
 
 def test_temperature_and_thresholds_are_those_of_the_others_answers(crossed):
@@ -106,3 +108,21 @@ def test_answers_about_another_corpus_are_refused(crossed, toy_corpus, tmp_path,
     assert run("train", f"corpus={other}", f"out={tmp_path / 'out'}", *keys) != 0
     told = " ".join(capsys.readouterr().err.split())
     assert "answers about other rows or classes" in told
+
+
+def test_rows_may_have_several_labels(toy_corpus, tmp_path):
+    rows = pd.read_csv(toy_corpus)
+    rows["path"] = [str(toy_corpus.parent / name) for name in rows["path"]]
+    rows["label"] = rows["label"].where(rows.index % 3 > 0, rows["label"] + "|up").replace("up|up", "up")
+    rows.to_csv(tmp_path / "several.csv", index=False)
+    keys = f"train={QUICK} labels.multilabel=true labels.complete=true"
+    assert run("run", "cross_calibration", f"corpus={tmp_path / 'several.csv'}", f"out={tmp_path / 'out'}", keys) == 0
+    folds = [answers(tmp_path / "out" / f"fold_{fold}") for fold in range(3)]
+    held = np.concatenate([np.flatnonzero(fold["side"] == 2) for fold in folds])
+    assert len(held) == len(set(held.tolist())) == card(tmp_path / "out" / "classifier")["labelled_rows"]
+    thresholds = json.loads((tmp_path / "out" / "classifier" / "thresholds.json").read_text())
+    truth = folds[0]["truth"][held]
+    assert (
+        thresholds["multilabel"] and [v["positives"] for v in thresholds["classes"].values()] == truth.sum(0).tolist()
+    )
+    assert (truth.sum(1) == 2).any() and truth.shape[1] == 4

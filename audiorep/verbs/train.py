@@ -199,7 +199,8 @@ def extra_facts(cfg: DictConfig, known: Known, learner: Learner) -> dict[str, An
     """What the card says of a classifier besides what it says of any model; what there is none of is left out."""
     found = {
         "labelled_rows": len(known.train),
-        "calibration_rows": len(known.calibration),
+        "calibration_rows": len(known.calibration) if cfg.calibration.answers is None else None,
+        "calibrated_on": None if cfg.calibration.answers is None else "what classifiers say of labels kept from them",
         "classes": known.classes,
         "multilabel": known.truth.ndim == 2,
         "init": None if cfg.init is None else str(cfg.init),
