@@ -30,7 +30,7 @@ FEWEST_CALLS = 5
 FEW_ROWS = 30
 """A temperature that was fitted to fewer rows than this is a guess; the notes say so."""
 
-HELD_OUT = "more labels, or a larger calibration.fraction, hold some out; audiorep run cross_calibration calibrates on all of them"
+HELD_OUT = "more labels, or a larger calibration.fraction, hold some out; audiorep run cross_calibration takes them all"
 
 
 @dataclass(frozen=True)
