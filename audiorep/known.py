@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
@@ -10,6 +11,7 @@ from audiorep import build
 from audiorep.data.budget import deal, hold_out, members, spend, with_errors
 from audiorep.data.sampler import has_label
 from audiorep.errors import AudiorepError
+from audiorep.evaluate.answers import of_folds as answers_of_folds
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +21,8 @@ class Known:
     """What may be known of the labels.
 
     classes: of the classifier. truth: [rows] or [rows c] of all rows, by these classes. train, calibration: labelled rows
-    of the training side. notes: what a user should know.
+    of the training side. notes: what a user should know. of_folds: logits [rows c] of `train` by classifiers that
+    did not learn from them, NaN elsewhere; None where there are none, and `calibration` has to do.
     """
 
     classes: list[str]
@@ -27,6 +30,7 @@ class Known:
     train: np.ndarray
     calibration: np.ndarray
     notes: list[str]
+    of_folds: np.ndarray | None = None
 
 
 def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
@@ -48,19 +52,10 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
         int(seed),
     )
     notes = list(budget.notes)
-    group = frame["group"].to_numpy(dtype=str)
-    labelled = budget.rows, corpus.truth, group, len(corpus.classes)
     if cfg.calibration.column is not None:
         fit_rows, held = budget.rows, named if has_label(corpus.truth[named]).any() else named[:0]
-    elif cfg.calibration.answers is not None:
-        fit_rows, held = budget.rows, named[:0]
-    elif cfg.calibration.folds is not None:
-        inside = deal(*labelled, cfg.calibration.folds, int(seed)) == cfg.calibration.fold
-        fit_rows, held = budget.rows[~inside], budget.rows[inside]
     else:
-        fit_rows, held, reason = hold_out(*labelled, cfg.calibration.fraction, cfg.calibration.least, int(seed))
-        if reason:
-            log.info("nothing is held out to calibrate: %s", reason)
+        fit_rows, held = kept_back(cfg, corpus, budget.rows, int(seed))
     present = members(corpus.truth, len(corpus.classes))
     taught = present[fit_rows].any(0)
     if corpus.truth.ndim == 2:
@@ -81,7 +76,25 @@ def what_is_known(cfg: DictConfig, corpus: build.Corpus) -> Known:
         truth = number[corpus.truth]
     for note in notes:
         log.warning("%s", note)
-    return Known([corpus.classes[int(c)] for c in kept], truth, fit_rows, held, notes)
+    classes, of_folds = [corpus.classes[int(c)] for c in kept], None
+    if cfg.calibration.answers is not None:
+        of_folds = answers_of_folds(Path(str(cfg.calibration.answers)), len(truth), classes, fit_rows)
+    return Known(classes, truth, fit_rows, held, notes, of_folds)
+
+
+def kept_back(cfg: DictConfig, corpus: build.Corpus, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled rows in two: to train on, and to calibrate on; none of these where classifiers of folds answer instead."""
+    labelled = rows, corpus.truth, corpus.manifest.frame["group"].to_numpy(dtype=str), len(corpus.classes)
+    asked = cfg.calibration
+    if asked.answers is not None:
+        return rows, rows[:0]
+    if asked.folds is not None:
+        inside = deal(*labelled, asked.folds, seed) == asked.fold
+        return rows[~inside], rows[inside]
+    fit_rows, held, reason = hold_out(*labelled, asked.fraction, asked.least, seed)
+    if reason:
+        log.info("nothing is held out to calibrate: %s", reason)
+    return fit_rows, held
 
 
 def what_is_missing(corpus: build.Corpus, present: np.ndarray, fit_rows: np.ndarray, taught: np.ndarray) -> list[str]:

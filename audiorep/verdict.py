@@ -1,6 +1,5 @@
 """What is left of a call classifier besides its weights: calibration, scores beside mel, thresholds, answers, a report."""
 
-import io
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +14,8 @@ from audiorep import build
 from audiorep.batch_size import batch_size
 from audiorep.console import console, progress_bar
 from audiorep.data.sampler import has_label
-from audiorep.errors import AudiorepError
+from audiorep.evaluate.answers import HELD, TEST, TRAIN, Told, write_answers
+from audiorep.evaluate.answers import NAME as ANSWERS
 from audiorep.evaluate.embedding import Embedded
 from audiorep.evaluate.metrics import Predictions, score_with_interval
 from audiorep.evaluate.pieces import undecoded
@@ -26,7 +26,7 @@ from audiorep.evaluate.probe import linear_scores
 from audiorep.evaluate.protocol import Sides
 from audiorep.evaluate.report import write_report
 from audiorep.evaluate.results import Answers, Results, results, write_thresholds
-from audiorep.files import write_bytes, write_json
+from audiorep.files import write_json
 from audiorep.known import Known, labels_of
 from audiorep.model import Model, ModelInfo
 from audiorep.pooling import Pooling, mean
@@ -35,12 +35,6 @@ from audiorep.training import read_curves
 from audiorep.views import Views
 
 log = logging.getLogger(__name__)
-
-ANSWERS = "answers.npz"
-"""What was said of every row, in a classifier's folder."""
-
-HELD = 2
-"""The side of rows that calibrate, in these answers."""
 
 MOST_SHOWN = 30
 """Thresholds on the terminal; `thresholds.json` holds all."""
@@ -70,10 +64,12 @@ def judge(
         notes.append(undecoded(int((~said.known).sum()), said.failed))
         log.warning("%s", notes[-1])
     test = answers(cfg, corpus, known, said, corpus.split.test)
-    if cfg.calibration.answers is None:
+    if known.of_folds is None:
         calibration = answers(cfg, corpus, known, said, known.calibration)
     else:
-        calibration = of_folds(cfg, corpus, known, said)
+        heard = ~np.isnan(known.of_folds).any(1)
+        elsewhere = replace(said, logits=known.of_folds, known=heard)
+        calibration = answers(cfg, corpus, known, elsewhere, np.flatnonzero(heard))
         notes.append(
             f"Temperature and thresholds were chosen on what classifiers that were each trained without a part of the labels "
             f"say of that part, {len(calibration.truth)} rows in all; this one learned from all labels."
@@ -95,7 +91,7 @@ def judge(
         write_predictions(scores, sides_of(corpus, known, said), out / PREDICTIONS)
     write_thresholds(found, out / "thresholds.json")
     write_json(out / "metrics.json", metrics)
-    write_bytes(out / ANSWERS, packed(corpus, known, said))
+    write_answers(told(corpus, known, said), out / ANSWERS)
     for note in found.notes:
         log.warning("%s", note)
     embedded = Embedded({"": said.embedding}, said.known, said.failed)
@@ -138,13 +134,11 @@ def scores_of(
     return {f"{name}/test/{score}": value for score, value in found.items() if np.isfinite(value)}
 
 
-def packed(corpus: build.Corpus, known: Known, said: Said) -> bytes:
-    """What was said of every row: logits [n c], truth, side (0 training, 1 test, 2 calibration) and classes, as `.npz`."""
-    side = np.zeros(len(said.known), np.int8)
-    side[corpus.split.test], side[known.calibration] = 1, HELD
-    memory = io.BytesIO()
-    np.savez_compressed(memory, logits=said.logits, truth=known.truth, side=side, classes=np.array(known.classes))
-    return memory.getvalue()
+def told(corpus: build.Corpus, known: Known, said: Said) -> Told:
+    """What was said of every row, with its side."""
+    side = np.full(len(said.known), TRAIN, np.int8)
+    side[corpus.split.test], side[known.calibration] = TEST, HELD
+    return Told(said.logits, known.truth, side, known.classes)
 
 
 def answers(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said, rows: np.ndarray) -> Answers:
@@ -156,39 +150,6 @@ def answers(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said, row
         quiet = quiet | (known.truth[rows] == 0).all(1)
     seconds = (frame["end_s"] - frame["start_s"]).to_numpy(float)
     return Answers(said.logits[rows], known.truth[rows], frame["group"].to_numpy(dtype=str), seconds, quiet)
-
-
-def of_folds(cfg: DictConfig, corpus: build.Corpus, known: Known, said: Said) -> Answers:
-    """What each of the classifiers in ``calibration.answers/fold_*`` said of the rows that were kept from it.
-
-    Raises:
-        AudiorepError: there are none, or they answered about other rows, classes or sides.
-    """
-    logits = np.full_like(said.logits, np.nan)
-    folders = sorted(Path(str(cfg.calibration.answers)).glob("fold_*"))
-    if not folders:
-        raise AudiorepError(
-            f"calibration.answers={cfg.calibration.answers} holds no fold_*: audiorep run cross_calibration makes them"
-        )
-    for folder in folders:
-        path = folder / ANSWERS
-        if not path.exists():
-            raise AudiorepError(f"{path} is not there: {folder} was not trained to its end")
-        with np.load(path, allow_pickle=False) as file:
-            told, side, classes = file["logits"], file["side"], file["classes"].tolist()
-        held = side == HELD
-        if (
-            len(told) != len(logits)
-            or classes != known.classes
-            or np.isin(np.flatnonzero(held), corpus.split.test).any()
-        ):
-            raise AudiorepError(
-                f"{path} answers about other rows or classes than this training has: train all of them on the same corpus, "
-                "with the same split, labels and seed"
-            )
-        logits[held] = told[held]
-    heard = ~np.isnan(logits).any(1)
-    return answers(cfg, corpus, known, replace(said, logits=logits, known=heard), np.flatnonzero(heard))
 
 
 def sides_of(corpus: build.Corpus, known: Known, said: Said) -> Sides:

@@ -75,7 +75,6 @@ def test_the_same_command_trains_nothing_again(crossed, toy_corpus):
         (["train=calibration.fraction=0.5"], "cross_calibration keeps labels back by itself"),
         (["folds=1"], "calibration.folds=1: at least 2"),
         (["folds=few"], "folds=few: a number is needed here"),
-        ([f"train={QUICK} labels.multilabel=maybe"], "multilabel"),
     ],
 )
 def test_what_makes_no_sense_is_refused(keys, said, toy_corpus, tmp_path, capsys):
@@ -87,27 +86,34 @@ def test_what_makes_no_sense_is_refused(keys, said, toy_corpus, tmp_path, capsys
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
+        (["calibration.answers=begun"], "fold_0 was not trained to its end"),
         (["calibration.folds=3", "calibration.fold=3"], "must lie between 0 and 2"),
         (["calibration.folds=3", "calibration.column=group"], "give one of them"),
         (["calibration.answers=nowhere"], "holds no fold_*"),
         (["calibration.folds=2", "objective=frames"], "whole recordings"),
     ],
 )
-def test_train_refuses_folds_that_are_none(keys, said, toy_corpus, tmp_path, capsys):
+def test_train_refuses_folds_that_are_none_before_it_trains(keys, said, toy_corpus, tmp_path, capsys, monkeypatch):
+    (tmp_path / "begun" / "fold_0").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     more = QUICK.split() + keys
     assert run("train", f"corpus={toy_corpus}", f"out={tmp_path / 'out'}", *more) != 0
     told = " ".join(capsys.readouterr().err.split())
     assert said in told and "Traceback" not in told
+    assert not (tmp_path / "out" / "last.ckpt").exists() and not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_answers_about_another_corpus_are_refused(crossed, toy_corpus, tmp_path, capsys):
-    rows = toy_corpus.read_text().splitlines()
-    other = toy_corpus.with_name("fewer.csv")
-    other.write_text("\n".join(rows[:-4]) + "\n")
-    keys = [*QUICK.split(), f"calibration.answers={crossed}"]
+@pytest.mark.parametrize(("rows", "labels"), [(92, 9), (96, 2)])
+def test_answers_about_other_rows_or_labels_are_refused_before_training(
+    rows, labels, crossed, toy_corpus, tmp_path, capsys
+):
+    other = toy_corpus.with_name("other.csv")
+    other.write_text("\n".join(toy_corpus.read_text().splitlines()[: 1 + rows]) + "\n")
+    keys = [*QUICK.split(), f"calibration.answers={crossed}", f"labels_per_class={labels}"]
     assert run("train", f"corpus={other}", f"out={tmp_path / 'out'}", *keys) != 0
     told = " ".join(capsys.readouterr().err.split())
-    assert "answers about other rows or classes" in told
+    assert "is about other rows or classes than this training has" in told
+    assert not (tmp_path / "out" / "last.ckpt").exists()
 
 
 def test_rows_may_have_several_labels(toy_corpus, tmp_path):

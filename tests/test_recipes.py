@@ -112,7 +112,7 @@ def test_a_budget_is_spent_once_however_many_stages_there_are(monkeypatch, tmp_p
     )
     monkeypatch.setattr(common, "write_manifest", lambda task, labels, draws, path: write_text(path, "label"))
     monkeypatch.setattr(common, "run_stage", lambda verb, overrides, out, of: seen.extend(overrides))
-    monkeypatch.setattr(common, "read_answers", lambda folder, classes: np.ones((1, 1)))
+    monkeypatch.setattr(common, "read_probabilities", lambda folder, classes: np.ones((1, 1)))
     (tmp_path / "round_0").mkdir()
     common.Network(task)(np.zeros(1, int), np.ones(1, int), "round_0")
     assert "optimizer.lr=0.01" in seen and not set(seen) & set(spent)

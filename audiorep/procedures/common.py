@@ -22,6 +22,8 @@ from audiorep import __version__, build
 from audiorep.composing import compose
 from audiorep.console import console, progress_bar
 from audiorep.errors import AudiorepError
+from audiorep.evaluate.answers import NAME as ANSWERS
+from audiorep.evaluate.answers import read_answers
 from audiorep.evaluate.calibrate import probabilities
 from audiorep.evaluate.metrics import Predictions, score_with_interval
 from audiorep.evaluate.predict import predict
@@ -35,7 +37,7 @@ from audiorep.known import Known, what_is_known
 from audiorep.model import Model, ModelInfo, load_model, save_model
 from audiorep.overrides import quoted, words
 from audiorep.training import keep_golden
-from audiorep.verdict import ANSWERS, judge
+from audiorep.verdict import judge
 
 log = logging.getLogger(__name__)
 
@@ -185,16 +187,16 @@ class Network:
         ]  # fmt: skip
         kept = [text for text in self.task.overrides if not text.startswith(SPENT)]
         run_stage("train", [*given, *kept, *self.overrides], folder, digest)
-        return read_answers(folder, self.task.known.classes)
+        return read_probabilities(folder, self.task.known.classes)
 
 
-def read_answers(folder: Path, classes: Sequence[str]) -> Float[np.ndarray, "n c"]:
+def read_probabilities(folder: Path, classes: Sequence[str]) -> Float[np.ndarray, "n c"]:
     """Calibrated probabilities of all rows by a trained classifier, in the order of `classes`; 0 for one it lacks."""
-    with np.load(folder / ANSWERS, allow_pickle=False) as file:
-        logits, named = file["logits"].astype(float), file["classes"].tolist()
+    told = read_answers(folder / ANSWERS)
     temperature = read_json(folder / "thresholds.json")["temperature"]
-    p = np.zeros((len(logits), len(classes)))
-    p[:, [list(classes).index(name) for name in named]] = np.nan_to_num(probabilities(logits, temperature, False))
+    p = np.zeros((len(told.logits), len(classes)))
+    named = [list(classes).index(name) for name in told.classes]
+    p[:, named] = np.nan_to_num(probabilities(told.logits, temperature, False))
     return p
 
 

@@ -21,7 +21,7 @@ from audiorep.procedures.common import (
     keep_linear,
     keep_predictions,
     open_task,
-    read_answers,
+    read_probabilities,
     report,
     run_stage,
     write_manifest,
@@ -117,7 +117,7 @@ def noisy_student(cfg: DictConfig) -> None:
             ]
             given += start if cfg.init is not None and not student else []
         run_stage("train", given, folder)
-        p = read_answers(folder, task.known.classes)
+        p = read_probabilities(folder, task.known.classes)
         rows.append({"round": folder.name, **judged(task, p), **sure(task, p, cfg.threshold)})
         teacher = folder
         said |= {folder.name: p, "classifier": p}

@@ -17,6 +17,7 @@ from audiorep.data.sampler import has_label
 from audiorep.data.windows import Windows
 from audiorep.distributed import rank
 from audiorep.errors import AudiorepError
+from audiorep.evaluate.answers import NAME as ANSWERS
 from audiorep.evaluate.predict import predict
 from audiorep.known import Known, labels_of
 from audiorep.learner import Learner
@@ -37,7 +38,6 @@ from audiorep.transfer import Transfer
 from audiorep.trial import fit_or_rehearse
 from audiorep.verbs.evaluate import trained_on_test
 from audiorep.verbs.pretrain import facts
-from audiorep.verdict import ANSWERS
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ def cross_calibration(cfg: DictConfig) -> None:
     """Train `folds` classifiers, each without one part of the labels, and a last one with all of them, whose temperature and
     thresholds are chosen on what the others say of the part that they did not learn from.
 
-    The last learned from more labels than the others, so that its probabilities are rather too low than too high.
+    The others learned from fewer labels than the last, and are the weaker for it: the temperature is rather too high.
 
     Raises:
         AudiorepError: keys in `train` that keep labels back in another way.
