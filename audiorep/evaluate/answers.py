@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int, Int8
@@ -39,12 +40,15 @@ def read_answers(path: Path) -> Told:
     """What `write_answers` wrote.
 
     Raises:
-        AudiorepError: no such file.
+        AudiorepError: no such file, or a damaged one.
     """
     if not path.exists():
         raise AudiorepError(f"{path} is not there: {path.parent} was not trained to its end")
-    with np.load(path, allow_pickle=False) as file:
-        return Told(file["logits"], file["truth"], file["side"], file["classes"].tolist())
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Told(file["logits"], file["truth"], file["side"], file["classes"].tolist())
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, BadZipFile) as error:
+        raise AudiorepError(f"cannot read {path}: {error}; train {path.parent} again") from error
 
 
 def of_folds(
