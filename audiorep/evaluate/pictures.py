@@ -168,13 +168,17 @@ def show_results(found: Results) -> Shown:
 
 
 def learning_figure(
-    budgets: Sequence[str], series: Mapping[str, Sequence[Interval]], score: str = "balanced accuracy"
+    budgets: Sequence[str],
+    series: Mapping[str, Sequence[Interval]],
+    score: str = "balanced accuracy",
+    known: str = "labelled calls of each class",
 ) -> Figure:
     """A score against the number of labels: a line each of `series` through its means, with its intervals as bars.
 
     Args:
         budgets: "1", "5", "all" ...: the names of places of equal distance, in rising order.
         series: by name one (mean, low, high) a budget; NaN where it was not measured, or has no interval.
+        score, known: what the axes say, of the score and of the budgets.
 
     Raises:
         ValueError: a series that has not one triple a budget.
@@ -191,7 +195,7 @@ def learning_figure(
         axes.plot(place, mean, color=colour, marker=marker, markersize=4, linewidth=1.4, label=name)
         axes.vlines(place, low, high, colors=colour, linewidth=1.2)
     axes.set_xticks(np.arange(len(budgets)), list(budgets), fontsize=8)
-    axes.set_xlabel("labelled calls of each class", fontsize=9)
+    axes.set_xlabel(known, fontsize=9)
     axes.set_ylabel(score, fontsize=9)
     axes.tick_params(axis="y", labelsize=8)
     plain_axes(axes)
@@ -204,6 +208,7 @@ def learning_curve(
     series: Mapping[str, Sequence[Interval]],
     path: Path,
     score: str = "balanced accuracy",
+    known: str = "labelled calls of each class",
 ) -> None:
     """Write `learning_figure` as a PNG."""
-    write_figure(learning_figure(budgets, series, score), path)
+    write_figure(learning_figure(budgets, series, score, known), path)

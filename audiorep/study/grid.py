@@ -11,7 +11,7 @@ from audiorep.evaluate.predictions import NAME as PREDICTIONS
 from audiorep.evaluate.predictions import read_predictions
 from audiorep.evaluate.results import is_overall
 from audiorep.files import read_json, write_bytes, write_text
-from audiorep.study.cells import Cell, Entry, run_cells, telling
+from audiorep.study.cells import Cell, Entry, is_done, read_journal, run_cells, telling
 from audiorep.study.grid_cells import PRETRAINED, Grid, cells_of, pretraining
 from audiorep.study.grid_table import draw, markdown, summarise
 
@@ -26,21 +26,21 @@ def study(cfg: DictConfig) -> None:
     """
     grid = Grid(cfg, Path(str(cfg.data)), Path(str(cfg.out)), Path(str(cfg.journal or Path(str(cfg.out)) / "cells")))
     check(grid)
-    first = list(pretraining(grid))
-    for cell in first:  # what others start from has to be there, whatever the journal says
-        if not (grid.scratch / cell.name / "model.safetensors").exists():
-            (grid.journal / f"{cell.name}.json").unlink(missing_ok=True)
-    cells = list(cells_of(grid))
+    first, cells, kept = list(pretraining(grid)), list(cells_of(grid)), read_journal(grid.journal)
     with telling() as told:
         settings = (grid.journal, grid.scratch, digest_in(grid), cfg.workers, cfg.threads, cfg.hours, told)
         entries: dict[str, Entry] = {}
         for corpus in cfg.corpora:
             here = [cell for cell in cells if cell.facts["corpus"] == corpus]
-            needed = {cell.facts["starts_from"] for cell in here}
-            for name, entry in run_cells([cell for cell in first if cell.name in needed], *settings).items():
+            needed = {cell.facts["starts_from"] for cell in here if not is_done(cell, kept)}
+            begin = [cell for cell in first if cell.name in needed]
+            for cell in begin:  # what others start from has to be there, whatever the journal says
+                if not is_there(grid, cell.name):
+                    (grid.journal / f"{cell.name}.json").unlink(missing_ok=True)
+            for name, entry in run_cells(begin, *settings).items():
                 if entry["status"] != "done":
                     raise AudiorepError(f"{name}, from which others start, {entry['status']}: {entry['message']}")
-            ready = [cell for cell in here if starts(grid, cell)]
+            ready = [cell for cell in here if is_done(cell, kept) or is_there(grid, cell.facts["starts_from"])]
             entries |= run_cells(ready, *settings)
     table = summarise(grid, entries)
     if table.empty:
@@ -52,11 +52,9 @@ def study(cfg: DictConfig) -> None:
     log.info("%d of %d cells are done; wrote %s", done, len(cells), grid.folder / "table.md")
 
 
-def starts(grid: Grid, cell: Cell) -> bool:
-    """Whether what a cell starts from is there: it is not where time ran out before."""
-    return (
-        cell.facts["starts_from"] is None or (grid.scratch / cell.facts["starts_from"] / "model.safetensors").exists()
-    )
+def is_there(grid: Grid, start: str | None) -> bool:
+    """Whether what a cell starts from is there, if it starts from anything: it is not where time ran out before."""
+    return start is None or (grid.scratch / start / "model.safetensors").exists()
 
 
 def check(grid: Grid) -> None:

@@ -180,4 +180,5 @@ def draw(grid: Grid, table: pd.DataFrame) -> None:
             ]
             for method, rows in part.groupby("method", sort=False)
         }
-        learning_curve(budgets, series, grid.folder / f"{name}.png", str(grid.cfg.judge).replace("_", " "))
+        known = "part of the labels" if budgets[0].endswith("%") else "labelled calls of each class"
+        learning_curve(budgets, series, grid.folder / f"{name}.png", str(grid.cfg.judge).replace("_", " "), known)

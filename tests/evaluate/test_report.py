@@ -259,6 +259,9 @@ def test_the_learning_curve_draws_means_and_intervals(tmp_path: Path) -> None:
     assert [line.get_label() for line in axes.lines] == ["BYOL", "mel"] and axes.get_ylabel() == "cmAP"
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.5, np.nan, 0.9])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "5", "all"]
+    assert axes.get_xlabel() == "labelled calls of each class"
+    parts = pictures.learning_figure(["1%", "5%"], {"mel": [(0.3, 0.2, 0.4)] * 2}, known="part of the labels")
+    assert parts.axes[0].get_xlabel() == "part of the labels"
     bars = axes.collections[0].get_segments()
     assert bars[0][:, 1].tolist() == [0.4, 0.6] and bars[-1][:, 1].tolist() == [0.8, 0.95]
     pictures.learning_curve(["1", "5", "all"], series, tmp_path / "curve.png")

@@ -99,6 +99,16 @@ def test_a_study_on_toys_fills_every_cell_of_its_grid(toy_corpus, tmp_path):
     times = {p: p.stat().st_mtime_ns for p in (out / "cells").glob("*")}
     study(cfg)
     assert times == {p: p.stat().st_mtime_ns for p in (out / "cells").glob("*")}
+    with open_dict(cfg):  # what is done is shown from the journal alone, also where the pretrained encoder is not
+        cfg.out, cfg.journal, cfg.hours = str(tmp_path / "elsewhere"), str(out / "cells"), 0
+    study(cfg)
+    assert (tmp_path / "elsewhere" / "table.csv").read_text() == (out / "table.csv").read_text()
+    assert times == {p: p.stat().st_mtime_ns for p in (out / "cells").glob("*")}
+    missing = next((out / "cells").glob("toy,2,finetune*.json"))
+    missing.unlink()
+    cfg.hours = None
+    study(cfg)  # what is missing gets its encoder first
+    assert missing.exists() and (tmp_path / "elsewhere" / "runs" / "toy,ssl,0" / "model.safetensors").exists()
 
 
 def test_what_would_fail_after_the_first_cell_is_refused_before_it(tmp_path):
