@@ -101,16 +101,16 @@ class Setting:
             )
 
     def limits_prototypes(self, key: str, count: int, samples: int | None) -> None:
-        """Refuse more prototypes than there are rows, or than the `samples` of a step that are dealt out evenly to them."""
+        """Refuse more prototypes than there are windows, or than the `samples` of a step that are dealt out evenly to them."""
         if samples is not None and count > samples:
             raise AudiorepError(
                 f"objective.{key}={count}: more than the {samples} samples that are dealt out evenly to them at each step; "
                 f"lower it to {samples} or less, or raise data.batch_size"
             )
-        if count > self.rows:
+        windows = max(self.rows, self.slots)
+        if count > windows:
             raise AudiorepError(
-                f"objective.{key}={count}: more than the {self.rows} rows of the training side; lower it to {self.rows} or "
-                "less"
+                f"objective.{key}={count}: more than the {windows} windows of the training side; lower it to {windows} or less"
             )
 
     def wants_domains(self) -> None:

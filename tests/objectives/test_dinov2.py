@@ -225,7 +225,7 @@ def test_a_weight_of_zero_leaves_a_term_out_and_trains_no_idle_head(left_out):
     ("changes", "setting", "words"),
     [
         ({}, Setting(500, 32, KINDS), "objective.image_prototypes=128: more than the 64 samples"),
-        ({}, Setting(100, 64, KINDS), "objective.image_prototypes=128: more than the 100 rows"),
+        ({}, Setting(100, 64, KINDS), "objective.image_prototypes=128: more than the 100 windows"),
         ({}, Setting(500, 128, {"global": 1}), "needs 2 view.s. of the kind 'global'"),
         (
             {"encoder": SmallCnn(width=8, dim=64)},

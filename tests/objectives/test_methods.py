@@ -154,7 +154,7 @@ def test_the_branches_of_vicreg_may_differ():
     ("name", "setting", "words"),
     [
         ("swav", Setting(500, 32, KINDS), "objective.prototypes=64: more than the 32 samples"),
-        ("dino", Setting(100, 64, KINDS), "objective.prototypes=256: more than the 100 rows"),
+        ("dino", Setting(100, 64, KINDS), "objective.prototypes=256: more than the 100 windows"),
         ("moco", Setting(5000, 4096, KINDS), "objective.memory.size=2048 is smaller than a batch of 4096"),
         ("obow", Setting(5000, 1024, KINDS), "objective.words=512 is smaller than a batch of 1024"),
         ("deepcluster", Setting(50, 32, KINDS), "objective.clusters=64: more than the 50 rows"),
@@ -164,3 +164,8 @@ def test_the_branches_of_vicreg_may_differ():
 def test_what_cannot_work_is_refused_with_the_remedy(name, setting, words):
     with pytest.raises(AudiorepError, match=words):
         build(name).prepare(setting)
+
+
+@pytest.mark.parametrize("name", ["dino", "swav"])
+def test_a_few_long_recordings_may_have_more_prototypes_than_rows(name):
+    build(name).prepare(Setting(10, 64, KINDS, slots=3000))
