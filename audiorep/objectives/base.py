@@ -101,7 +101,7 @@ class Setting:
             )
 
     def limits_prototypes(self, key: str, count: int, samples: int | None) -> None:
-        """Refuse more prototypes than there are windows, or than the `samples` of a step that are dealt out evenly to them."""
+        """Refuse more prototypes than windows, or than the `samples` of a step that are dealt out evenly to them."""
         if samples is not None and count > samples:
             raise AudiorepError(
                 f"objective.{key}={count}: more than the {samples} samples that are dealt out evenly to them at each step; "
@@ -110,7 +110,8 @@ class Setting:
         windows = max(self.rows, self.slots)
         if count > windows:
             raise AudiorepError(
-                f"objective.{key}={count}: more than the {windows} windows of the training side; lower it to {windows} or less"
+                f"objective.{key}={count}: more than the {windows} windows of the training side; lower it to {windows} or "
+                "less"
             )
 
     def wants_domains(self) -> None:
