@@ -309,8 +309,13 @@ function said(card, kind, labels = {}, box = null) {
 let answering = Promise.resolve();
 function after(act) { return (answering = answering.then(trying(act))); }   // one after the other
 
+const TWICE_MS = 250;   // a key that bounces, a click that is doubled: it would answer the next clip, which nobody has seen yet
+let last = { same: "", at: -Infinity };
+
 function answer(kind, labels = {}) {
-  const card = desk.card;   // a key pressed twice does not answer the clip that nobody has seen yet
+  const card = desk.card, same = JSON.stringify([kind, labels]), at = performance.now(), twice = same === last.same && at - last.at < TWICE_MS;
+  last = { same, at };
+  if (twice) return;
   if (!card) return say("There is nothing to answer.");
   return after(async () => {
     if (desk.card !== card) return;
